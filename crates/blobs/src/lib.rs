@@ -1,0 +1,1 @@
+//! Bytes: resumable uploads, verified writes and ranged reads.

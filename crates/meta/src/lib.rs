@@ -1,0 +1,1 @@
+//! Rows: schema, migrations and every SQL statement.

@@ -1,0 +1,1 @@
+//! Decides whether a subject may do something, and says why; pure functions over data.

@@ -1,0 +1,1 @@
+//! The operations of the registry, each of which takes proof of access.

@@ -1,0 +1,1 @@
+//! HTTP, authentication, configuration, background tasks and metrics.

@@ -1,0 +1,1 @@
+//! What tests share: a server in this process, an image builder, a test clock, raw sockets.
