@@ -1,0 +1,264 @@
+//! The store on the local disk: `root/ab/<key>`, where `ab` are the key's first two digits.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use oci::{Algorithm, Digest, Hasher, Timestamp};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::faults::Faults;
+use crate::source::read_at;
+use crate::{Damage, Entry, Error, Key, OpenFile, READ_MAX, Writer};
+
+/// A store on the local disk. Clones are the same store.
+#[derive(Clone, Debug)]
+pub struct Fs {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    faults: Faults,
+}
+
+impl Fs {
+    /// Opens the store in `root`, which must exist. All 256 folders are made and synced here, so that no write has to
+    /// ask whether its folder's name is on the disk already.
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        Self::open_with(root, Faults::default())
+    }
+
+    /// As [`Fs::open`], with system calls that can be made to fail.
+    #[cfg(any(test, feature = "conformance"))]
+    pub fn open_faulty(root: &Path, faults: Faults) -> Result<Self, Error> {
+        Self::open_with(root, faults)
+    }
+
+    fn open_with(root: &Path, faults: Faults) -> Result<Self, Error> {
+        for prefix in 0..=u8::MAX {
+            let folder = root.join(format!("{prefix:02x}"));
+            match DirBuilder::new().mode(0o700).create(&folder) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+                Err(error) => return Err(Error::io("mkdir", &folder, error)),
+            }
+        }
+        sync_directory(root)?;
+        Ok(Self { inner: Arc::new(Inner { root: root.to_owned(), faults }) })
+    }
+
+    pub(crate) fn path(&self, key: &Key) -> PathBuf {
+        self.inner.root.join(key.folder()).join(key.as_str())
+    }
+
+    /// Whether the next system call `op` on `path` may be made, or fails in its place.
+    pub(crate) fn check(&self, op: &'static str, path: &Path) -> Result<(), Error> {
+        self.inner.faults.check(op).map_err(|error| Error::io(op, path, error))
+    }
+
+    pub(crate) async fn writer(&self, key: &Key, offset: u64, hashers: Vec<Hasher>) -> Result<Writer, Error> {
+        let (fs, key) = (self.clone(), key.clone());
+        blocking(move || Writer::open(fs, &key, offset, hashers)).await
+    }
+
+    pub(crate) async fn open_file(&self, key: &Key, size: Option<u64>) -> Result<OpenFile, Error> {
+        let (fs, key) = (self.clone(), key.clone());
+        blocking(move || fs.open_now(&key, size)).await
+    }
+
+    fn open_now(&self, key: &Key, expected: Option<u64>) -> Result<OpenFile, Error> {
+        let path = self.path(key);
+        self.check("open", &path)?;
+        // O_NONBLOCK: opening a pipe must not wait for its other end.
+        let file = match OpenOptions::new().read(true).custom_flags(flags()).open(&path) {
+            Ok(file) => file,
+            Err(error) => return Err(open_error(key, &path, error)),
+        };
+        let metadata = file.metadata().map_err(|error| Error::io("fstat", &path, error))?;
+        if !metadata.is_file() {
+            return Err(Error::Damaged { path, damage: Damage::NotAFile });
+        }
+        let actual = metadata.len();
+        if let Some(expected) = expected.filter(|expected| *expected != actual) {
+            return Err(Error::Damaged { path, damage: Damage::Size { expected, actual } });
+        }
+        Ok(OpenFile { file: Arc::new(file), size: actual, mtime_ns: mtime_ns(&metadata) })
+    }
+
+    pub(crate) async fn hash(&self, key: &Key, algorithms: &[Algorithm]) -> Result<(u64, Vec<Digest>), Error> {
+        let (fs, key) = (self.clone(), key.clone());
+        let mut hashers: Vec<Hasher> = algorithms.iter().copied().map(Hasher::new).collect();
+        blocking(move || {
+            let OpenFile { file, size, .. } = fs.open_now(&key, None)?;
+            let mut offset = 0;
+            while offset < size {
+                let length = (size - offset).min(READ_MAX);
+                let path = fs.path(&key);
+                fs.check("pread", &path)?;
+                let bytes = read_at(&file, offset, length).map_err(|error| Error::io("pread", &path, error))?;
+                hashers.iter_mut().for_each(|hasher| hasher.update(&bytes));
+                offset += length;
+            }
+            Ok((size, hashers.into_iter().map(Hasher::finish).collect()))
+        })
+        .await
+    }
+
+    pub(crate) async fn delete(&self, key: &Key) -> Result<(), Error> {
+        let (fs, path) = (self.clone(), self.path(key));
+        blocking(move || fs.unlink(&path)).await
+    }
+
+    pub(crate) fn unlink(&self, path: &Path) -> Result<(), Error> {
+        self.check("unlink", path)?;
+        match std::fs::remove_file(path) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Error::io("unlink", path, error)),
+        }
+    }
+
+    pub(crate) async fn list_prefix(&self, prefix: u8) -> Result<Vec<Entry>, Error> {
+        let (fs, folder) = (self.clone(), format!("{prefix:02x}"));
+        blocking(move || {
+            let path = fs.inner.root.join(&folder);
+            fs.check("readdir", &path)?;
+            let failed = |error| Error::io("readdir", &path, error);
+            let mut entries = Vec::new();
+            for entry in std::fs::read_dir(&path).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let metadata = match entry.metadata() {
+                    Ok(metadata) => metadata,
+                    // Removed since the folder was read.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(Error::io("lstat", &entry.path(), error)),
+                };
+                let file = entry.file_name().to_string_lossy().into_owned();
+                let key = Key::parse(&file).filter(|key| key.folder() == folder && metadata.is_file());
+                let mtime = Timestamp(mtime_ns(&metadata) / 1_000_000);
+                entries.push(Entry { key, name: format!("{folder}/{file}"), size: metadata.len(), mtime });
+            }
+            entries.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(entries)
+        })
+        .await
+    }
+
+    pub(crate) async fn strays(&self) -> Result<Vec<String>, Error> {
+        let fs = self.clone();
+        blocking(move || {
+            let root = &fs.inner.root;
+            fs.check("readdir", root)?;
+            let failed = |error| Error::io("readdir", root, error);
+            let mut names = Vec::new();
+            for entry in std::fs::read_dir(root).map_err(failed)? {
+                let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+                if !(name.len() == 2 && name.bytes().all(|c| c.is_ascii_digit() || matches!(c, b'a'..=b'f'))) {
+                    names.push(name);
+                }
+            }
+            names.sort();
+            Ok(names)
+        })
+        .await
+    }
+
+    pub(crate) async fn link_to(&self, key: &Key, destination: &Path) -> Result<(), Error> {
+        let (fs, key, destination) = (self.clone(), key.clone(), destination.to_owned());
+        blocking(move || {
+            let source = fs.open_now(&key, None)?;
+            fs.link_or_copy(&fs.path(&key), &source.file, &destination)
+        })
+        .await
+    }
+
+    pub(crate) async fn link_from(&self, key: &Key, source: &Path) -> Result<(), Error> {
+        let (fs, key, source) = (self.clone(), key.clone(), source.to_owned());
+        blocking(move || {
+            let file = OpenOptions::new().read(true).custom_flags(flags()).open(&source);
+            let file = file.map_err(|error| Error::io("open", &source, error))?;
+            if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+                return Err(Error::Damaged { path: source, damage: Damage::NotAFile });
+            }
+            let destination = fs.path(&key);
+            fs.link_or_copy(&source, &file, &destination)?;
+            destination.parent().map_or(Ok(()), sync_directory)
+        })
+        .await
+    }
+
+    fn link_or_copy(&self, from: &Path, file: &File, to: &Path) -> Result<(), Error> {
+        match self.inner.faults.check("link").and_then(|()| std::fs::hard_link(from, to)) {
+            Ok(()) => return Ok(()),
+            Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
+                Some(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                _ => return Err(Error::io("link", to, error)),
+            },
+        }
+        copy(file, to).map_err(|error| Error::io("copy", to, error))
+    }
+
+    pub(crate) fn free_bytes(&self) -> Result<u64, Error> {
+        match rustix::fs::statvfs(&self.inner.root) {
+            Ok(stat) => Ok(stat.f_bavail.saturating_mul(stat.f_frsize)),
+            Err(error) => Err(Error::io("statvfs", &self.inner.root, error.into())),
+        }
+    }
+}
+
+/// A synced copy with the modification time of the original, by which a reader knows that it need not hash it.
+fn copy(from: &File, to: &Path) -> io::Result<()> {
+    let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    let copied = io::copy(&mut &*from, &mut target)
+        .and_then(|_| target.set_modified(from.metadata()?.modified()?))
+        .and_then(|()| sync(&target));
+    copied.inspect_err(|_| {
+        let _ = std::fs::remove_file(to);
+    })
+}
+
+/// Syncs a folder, so that the names in it survive a loss of power.
+pub fn sync_directory(path: &Path) -> Result<(), Error> {
+    if cfg!(feature = "no-sync") {
+        return Ok(());
+    }
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(|error| Error::io("fsync", path, error))
+}
+
+/// `fdatasync`: the bytes and the length, not the times.
+pub(crate) fn sync(file: &File) -> io::Result<()> {
+    if cfg!(feature = "no-sync") { Ok(()) } else { file.sync_data() }
+}
+
+pub(crate) fn mtime_ns(metadata: &std::fs::Metadata) -> i64 {
+    metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
+}
+
+/// How files are opened. std adds `O_CLOEXEC`.
+pub(crate) fn flags() -> i32 {
+    (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32
+}
+
+/// The error of opening the file of `key`.
+pub(crate) fn open_error(key: &Key, path: &Path, error: io::Error) -> Error {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOENT) => Error::NotFound { key: key.clone() },
+        // A symbolic link; a socket or a device without driver, or a pipe without reader; a folder.
+        Some(Errno::LOOP | Errno::NXIO | Errno::ISDIR) => {
+            Error::Damaged { path: path.to_owned(), damage: Damage::NotAFile }
+        }
+        _ => Error::io("open", path, error),
+    }
+}
+
+/// Runs blocking work on the pool made for it.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Stopped))
+}
