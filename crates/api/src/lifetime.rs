@@ -53,7 +53,7 @@ impl fmt::Display for Lifetime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
         let (unit, divisor) =
-            UNITS.into_iter().find(|(_, divisor)| seconds != 0 && seconds % divisor == 0).unwrap_or(('s', 1));
+            UNITS.into_iter().find(|(_, divisor)| seconds != 0 && seconds.is_multiple_of(*divisor)).unwrap_or(('s', 1));
         write!(f, "{}{unit}", seconds / divisor)
     }
 }
