@@ -63,7 +63,7 @@ async fn sizes(store: &Blobs) {
         let written = put(store, &key, &content).await.unwrap();
         assert_eq!(written.size, size as u64);
         let (mtime, digest) = (written.mtime_ns, Hasher::digest(Algorithm::Sha256, &content));
-        assert_eq!(digests(written), [digest.clone()]);
+        assert_eq!(digests(written), std::slice::from_ref(&digest));
         assert_eq!(store.open(&key, size as u64).await.unwrap().mtime_ns, mtime);
         assert_eq!(get(store, &key, size as u64).await.unwrap(), content);
         assert_eq!(store.hash(&key, &[Algorithm::Sha256]).await.unwrap(), (size as u64, vec![digest]));

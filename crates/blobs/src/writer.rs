@@ -58,6 +58,9 @@ struct Work {
     hinted: u64,
     /// The name of the file may not be on the disk yet.
     new_name: bool,
+    /// Something was changed since the last sync. An upload that only opens its file in order to be finished has
+    /// nothing to sync: what came before `offset` was synced before it was acknowledged.
+    dirty: bool,
     failed: bool,
 }
 
@@ -96,8 +99,9 @@ impl Writer {
         if actual < offset {
             return Err(Error::Damaged { path, damage: Damage::Size { expected: offset, actual } });
         }
-        let work =
-            Work { fs, path, file, hashers, written: offset, hinted: offset, new_name: offset == 0, failed: false };
+        let new_name = offset == 0;
+        let (written, hinted) = (offset, offset);
+        let mut work = Work { fs, path, file, hashers, written, hinted, new_name, dirty: new_name, failed: false };
         if actual > offset {
             work.cut()?;
         }
@@ -148,7 +152,7 @@ impl Writer {
         // An error of a write was reported when it came up, or is the reason for this call.
         let _ = self.settle().await;
         match std::mem::replace(&mut self.state, State::Gone) {
-            State::Idle(work) => blocking(move || work.finish()).await,
+            State::Idle(work) => blocking(move || (*work).finish()).await,
             _ => Err(Error::Stopped),
         }
     }
@@ -194,6 +198,7 @@ impl Work {
     /// Writes, then hashes: when the write fails, the hashes still say how far the good bytes go.
     fn piece(&mut self, bytes: &[u8]) -> Result<(), Error> {
         debug_assert!(!self.failed);
+        self.dirty = true;
         let written = self.fs.check("pwrite", &self.path).and_then(|()| {
             let written = self.file.write_all_at(bytes, self.written);
             written.map_err(|error| Error::io("pwrite", &self.path, error))
@@ -217,16 +222,19 @@ impl Work {
         Ok(())
     }
 
-    fn cut(&self) -> Result<(), Error> {
+    fn cut(&mut self) -> Result<(), Error> {
+        self.dirty = true;
         self.fs.check("ftruncate", &self.path)?;
         self.file.set_len(self.written).map_err(|error| Error::io("ftruncate", &self.path, error))
     }
 
-    fn finish(self: Box<Self>) -> Result<Written, Error> {
+    fn finish(mut self) -> Result<Written, Error> {
         if self.failed {
             self.cut()?;
         }
-        if let Err(error) = self.sync() {
+        if self.dirty
+            && let Err(error) = self.sync()
+        {
             // Whatever this removal does, the caller is told that the upload is gone.
             let _ = self.fs.unlink(&self.path);
             return Err(error);
