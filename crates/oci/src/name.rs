@@ -99,6 +99,11 @@ impl Tag {
         Ok(Self(text.into()))
     }
 
+    /// The tag with a text that is one by construction.
+    pub(crate) fn from_checked(text: String) -> Self {
+        Self(text.into())
+    }
+
     /// The tag as text.
     pub fn as_str(&self) -> &str {
         &self.0
