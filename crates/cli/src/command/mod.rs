@@ -1,0 +1,17 @@
+//! One file a subcommand: its arguments, what they mean, and how its answer is shown.
+
+pub mod backup;
+pub mod completions;
+pub mod event;
+pub mod fsck;
+pub mod gc;
+pub mod grant;
+pub mod health;
+pub mod login;
+pub mod logout;
+pub mod man;
+pub mod repo;
+pub mod robot;
+pub mod tag;
+pub mod user;
+pub mod version;
