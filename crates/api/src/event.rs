@@ -12,12 +12,12 @@ pub struct Event {
     pub id: i64,
     /// When.
     pub time: Time,
-    /// What: `manifest.push`, `tag.move`, `user.create`, `denied`, …
+    /// What: `manifest.push`, `tag.move`, `user.add`, `denied`, …
     #[schema(examples("tag.move"))]
     pub action: String,
     /// `ok`, `failed` or `denied`.
     pub outcome: String,
-    /// Who: `user:NAME`, `robot:NAME`, `anonymous` or `system`.
+    /// Who: `user:NAME`, `robot:NAME`, `anonymous`, `socket` (the owner of the data directory) or `system` (the server).
     pub subject: String,
     /// With what: `basic`, `token:ID`, `socket` or empty.
     pub credential: String,
@@ -62,10 +62,10 @@ pub struct EventQuery {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>, format = DateTime)]
     pub since: Option<Time>,
-    /// Only of this subject: `user:NAME`, `robot:NAME`, `anonymous`, `system`.
+    /// Only of this subject: `user:NAME`, `robot:NAME`, `anonymous`, `socket`, `system`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// Only of this action; `user.*` stands for all that begin with `user.`.
+    /// Only of this action.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<String>,
     /// Only in this repository.

@@ -60,7 +60,7 @@ pub struct Task {
 /// Who the server takes the caller for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Whoami {
-    /// `user:NAME`, or `system` through the socket.
+    /// `user:NAME`, or `socket` for the owner of the data directory.
     pub subject: String,
     /// May use this API.
     pub administrator: bool,
