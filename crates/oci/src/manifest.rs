@@ -84,10 +84,9 @@ pub struct Manifest {
 impl Manifest {
     /// The longest manifest, in bytes: what clients read at most, and what the specification asks a registry to take.
     pub const MAX_BYTES: usize = 4 * 1024 * 1024;
-    /// How many descriptors a manifest may have in `config`, `layers`, `blobs`, `manifests` and `subject` together.
-    /// Each becomes a row of the push's transaction. Docker builds at most 127 layers; indexes of a cache have
-    /// thousands.
-    pub const MAX_DESCRIPTORS: usize = 10_001;
+    /// How many descriptors `layers`, `blobs` or `manifests` may list. Each becomes a row of the push's transaction.
+    /// Docker builds at most 127 layers; the index of a build cache may have thousands.
+    pub const MAX_DESCRIPTORS: usize = 10_000;
     /// How many annotations the manifest itself may have.
     pub const MAX_ANNOTATIONS: usize = 4096;
     /// The longest key of an annotation, in bytes. Values are bounded by [`Manifest::MAX_BYTES`] alone.
@@ -140,7 +139,6 @@ struct Fields {
     annotations: Option<String>,
     has_config: bool,
     has_fs_layers: bool,
-    descriptors: usize,
 }
 
 const TOP_LEVEL: &[&str] = &[
@@ -166,12 +164,12 @@ impl Fields {
                 Some("mediaType") => fields.media_type = text(reader, "mediaType")?,
                 Some("config") => {
                     fields.has_config = true;
-                    fields.config = fields.descriptor(reader)?;
+                    fields.config = optional_descriptor(reader)?;
                 }
-                Some("layers") => fields.layers = Some(fields.list(reader)?),
-                Some("blobs") => fields.blobs = Some(fields.list(reader)?),
-                Some("manifests") => fields.manifests = Some(fields.list(reader)?),
-                Some("subject") => fields.subject = fields.descriptor(reader)?,
+                Some("layers") => fields.layers = Some(descriptors(reader)?),
+                Some("blobs") => fields.blobs = Some(descriptors(reader)?),
+                Some("manifests") => fields.manifests = Some(descriptors(reader)?),
+                Some("subject") => fields.subject = optional_descriptor(reader)?,
                 Some("artifactType") => fields.artifact_type = text(reader, "artifactType")?,
                 Some("annotations") => fields.annotations = annotations(reader)?,
                 Some(_) => {
@@ -186,31 +184,6 @@ impl Fields {
         })?;
         reader.finish()?;
         Ok(fields)
-    }
-
-    /// A list of descriptors; `null` is an empty one, as Go writes it.
-    fn list(&mut self, reader: &mut Reader<'_>) -> Result<Vec<Descriptor>, Error> {
-        let mut list = Vec::new();
-        if reader.null()? {
-            return Ok(list);
-        }
-        reader.array(|reader| {
-            list.push(self.descriptor(reader)?.ok_or_else(|| invalid("a descriptor is null"))?);
-            Ok(())
-        })?;
-        Ok(list)
-    }
-
-    /// A descriptor, or `null`.
-    fn descriptor(&mut self, reader: &mut Reader<'_>) -> Result<Option<Descriptor>, Error> {
-        if reader.null()? {
-            return Ok(None);
-        }
-        self.descriptors += 1;
-        if self.descriptors > Manifest::MAX_DESCRIPTORS {
-            return Err(invalid(&format!("it has more than {} descriptors", Manifest::MAX_DESCRIPTORS)));
-        }
-        descriptor(reader).map(Some)
     }
 
     fn check(self, header: Option<MediaType>) -> Result<Manifest, Error> {
@@ -319,6 +292,27 @@ fn refuse_schema1(media_type: &MediaType) -> Result<(), Error> {
 
 fn schema1() -> Error {
     invalid("docker's manifest schema 1 is not accepted: push schema 2 or an OCI manifest")
+}
+
+/// A list of descriptors; `null` is an empty one, as Go writes it.
+fn descriptors(reader: &mut Reader<'_>) -> Result<Vec<Descriptor>, Error> {
+    let mut list = Vec::new();
+    if reader.null()? {
+        return Ok(list);
+    }
+    reader.array(|reader| {
+        if list.len() == Manifest::MAX_DESCRIPTORS {
+            return Err(invalid(&format!("it lists more than {} descriptors", Manifest::MAX_DESCRIPTORS)));
+        }
+        list.push(descriptor(reader)?);
+        Ok(())
+    })?;
+    Ok(list)
+}
+
+/// A descriptor, or `null`.
+fn optional_descriptor(reader: &mut Reader<'_>) -> Result<Option<Descriptor>, Error> {
+    if reader.null()? { Ok(None) } else { descriptor(reader).map(Some) }
 }
 
 const DESCRIPTOR: &[&str] = &["mediaType", "digest", "size", "urls", "data", "annotations", "artifactType", "platform"];
