@@ -115,7 +115,20 @@ impl fmt::Debug for Digest {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn round_trips_and_never_panics(good in "sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}", text in "\\PC{0,20}|(sha256|sha512)?:?[0-9a-gA-F]{0,140}") {
+            let digest = Digest::parse(&good).unwrap();
+            prop_assert_eq!(format!("{}:{}", digest.algorithm(), digest.hex()), good);
+            if let Ok(digest) = Digest::parse(&text) {
+                prop_assert_eq!(digest.as_str(), text);
+            }
+        }
+    }
 
     #[test]
     fn parses_only_the_canonical_form() {

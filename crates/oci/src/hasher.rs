@@ -81,7 +81,22 @@ impl Hasher {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn resuming_never_panics(mut state in proptest::collection::vec(any::<u8>(), 0..220), kind in 0..4_u8) {
+            if let [version, algorithm, ..] = state.as_mut_slice() {
+                (*version, *algorithm) = (STATE_VERSION, kind);
+            }
+            if let Some(mut hasher) = Hasher::resume(&state) {
+                hasher.update(&[0; 300]);
+                hasher.finish();
+            }
+        }
+    }
 
     #[test]
     fn resumes_at_any_offset() {

@@ -86,7 +86,18 @@ pub fn is_non_distributable(media_type: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn round_trips_and_never_panics(text in "\\PC{0,40}|application/[a-z+.;= -]{0,20}") {
+            if let Ok(parsed) = MediaType::parse(&text) {
+                prop_assert_eq!(MediaType::parse(parsed.as_str()), Ok(parsed));
+            }
+        }
+    }
 
     #[test]
     fn parses() {

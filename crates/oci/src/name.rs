@@ -124,7 +124,45 @@ impl fmt::Debug for Tag {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// The specification's expression, read one character at a time.
+    fn in_grammar(name: &str) -> bool {
+        let mut separator = "/".to_owned();
+        for c in name.chars() {
+            if c.is_ascii_lowercase() || c.is_ascii_digit() {
+                separator.clear();
+                continue;
+            }
+            separator.push(c);
+            let dashes = separator.chars().all(|c| c == '-');
+            if !dashes && !matches!(separator.as_str(), "." | "_" | "__" | "/") {
+                return false;
+            }
+        }
+        separator.is_empty()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5000))]
+        #[test]
+        fn e01_names_are_the_grammar(name in "[a-b0./_-]{0,9}|[a-zA-Z/]{0,5}|\\PC{0,5}|[a-z]{250,258}") {
+            let expected = in_grammar(&name) && name.len() <= RepositoryName::MAX;
+            let parsed = RepositoryName::parse(&name);
+            prop_assert_eq!(parsed.is_ok(), expected, "{}", &name);
+            if let Ok(parsed) = parsed {
+                prop_assert_eq!(parsed.components().collect::<Vec<_>>().join("/"), name);
+            }
+        }
+
+        #[test]
+        fn tags_are_the_grammar(good in "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", text in "\\PC{0,130}|[a-z./:+]{0,6}") {
+            prop_assert_eq!(Tag::parse(&good).map(|tag| tag.to_string()), Ok(good));
+            let _ = Tag::parse(&text);
+        }
+    }
 
     #[test]
     fn names() {

@@ -29,3 +29,30 @@ impl fmt::Display for Reference {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ErrorCode;
+
+    #[test]
+    fn a_colon_makes_a_digest() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        assert!(matches!(Reference::parse(&digest), Ok(Reference::Digest(_))));
+        assert!(matches!(Reference::parse("latest"), Ok(Reference::Tag(_))));
+        assert_eq!(Reference::parse("sha256:baddigeststring").unwrap_err().code, ErrorCode::DigestInvalid);
+        assert_eq!(Reference::parse("a:b").unwrap_err().code, ErrorCode::DigestInvalid);
+        assert_eq!(Reference::parse("").unwrap_err().code, ErrorCode::TagInvalid);
+    }
+
+    proptest! {
+        #[test]
+        fn round_trips(text in "[a-z0-9:._-]{0,80}|sha256:[0-9a-f]{64}") {
+            if let Ok(reference) = Reference::parse(&text) {
+                prop_assert_eq!(reference.to_string(), text);
+            }
+        }
+    }
+}

@@ -62,7 +62,18 @@ pub type Random = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn round_trips_and_never_panics(time: i64, within in -62_135_596_800_000_i64..253_402_300_800_000, text in "\\PC{0,40}|[0-9TZ:.+-]{0,40}") {
+            let _ = Timestamp(time).to_string();
+            prop_assert_eq!(Timestamp::parse(&Timestamp(within).to_string()), Some(Timestamp(within)));
+            let _ = Timestamp::parse(&text);
+        }
+    }
 
     #[test]
     fn text_form_is_rfc_3339_in_utc() {

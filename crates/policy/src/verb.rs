@@ -191,7 +191,17 @@ impl fmt::Display for Role {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn sets_round_trip(bits in 1..128_u8, text in "[a-z, -]{0,30}") {
+            prop_assert_eq!(Verbs::parse(&Verbs(bits).to_string()), Ok(Verbs(bits)));
+            let _ = Verbs::parse(&text);
+        }
+    }
 
     #[test]
     fn names_and_roles() {
