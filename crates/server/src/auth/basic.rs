@@ -1,0 +1,92 @@
+//! Names and secrets, as they come and as they are stored.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use oci::Timestamp;
+use policy::{Subject, SubjectKind};
+use registry::{BoxError, Registry};
+
+/// The longest name that is looked up; robots' names reach it.
+const MAX_NAME: usize = 255;
+
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The name and the secret of a `Basic` header's value (RFC 7617); `Some(None)` when both are empty, `None` when it is
+/// malformed.
+#[expect(clippy::option_option, reason = "malformed and empty are different")]
+pub fn parse(value: &str) -> Option<Option<(String, String)>> {
+    let decoded = String::from_utf8(LENIENT.decode(value.trim()).ok()?).ok()?;
+    let (name, secret) = decoded.split_once(':')?;
+    if name.is_empty() && secret.is_empty() {
+        return Some(None);
+    }
+    if name.is_empty() || name.len() > MAX_NAME {
+        return None;
+    }
+    Some(Some((name.to_owned(), secret.to_owned())))
+}
+
+/// What an account's secret is compared with.
+pub enum Stored {
+    /// Nothing.
+    None,
+    /// A password's hash.
+    Password(String),
+    /// Hashes of secrets, any of which is right.
+    Secrets(Vec<String>),
+}
+
+/// What is stored for an account.
+pub async fn stored(registry: &Registry, subject: &Subject, now: Timestamp) -> Result<Stored, BoxError> {
+    Ok(match subject.kind {
+        SubjectKind::User => {
+            let user = registry.db().user(&subject.name).await?;
+            user.and_then(|user| user.password_hash).map_or(Stored::None, Stored::Password)
+        }
+        SubjectKind::Robot => {
+            let robot = registry.db().robot(&subject.name).await?;
+            let secrets = robot.map(|robot| robot.secrets).unwrap_or_default();
+            Stored::Secrets(secrets.into_iter().map(|secret| secret.hash).collect())
+        }
+    })
+}
+
+/// Whether the secret is that of one of these hashes. A robot's secret is long and random, so a plain hash suffices.
+pub fn is_one_of(secret: &str, hashes: &[String]) -> bool {
+    let hash = registry::accounts::hash_secret(secret);
+    // Each is compared, so that the time does not tell which one it was.
+    hashes
+        .iter()
+        .map(|stored| verify_slices_are_equal(stored.as_bytes(), hash.as_str().as_bytes()).is_ok())
+        .fold(false, |any, one| any | one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers() {
+        let pair = |name: &str, secret: &str| Some(Some((name.to_owned(), secret.to_owned())));
+        assert_eq!(parse("YWxpY2U6cDpx"), pair("alice", "p:q"));
+        assert_eq!(parse("YTpi"), pair("a", "b"));
+        assert_eq!(parse("YTo="), pair("a", ""));
+        assert_eq!(parse("YTo"), pair("a", ""), "padding may be missing");
+        assert_eq!(parse("Og=="), Some(None), "q3");
+        for bad in ["", "YQ==", "OnA=", "a b", "YTpi, Bearer x", "/w==", &"YWFh".repeat(100)] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn q03_secrets_are_compared_with_all() {
+        let hashes = ["a", "b"].map(|secret| registry::accounts::hash_secret(secret).to_string());
+        assert!(is_one_of("a", &hashes) && is_one_of("b", &hashes));
+        assert!(!is_one_of("c", &hashes) && !is_one_of("", &[]));
+    }
+}

@@ -1,0 +1,117 @@
+//! Manifests: read, push, delete.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_MATCH,
+    LOCATION, WARNING, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use oci::{Digest, Reference, Tag, conditional};
+use policy::Access;
+use registry::manifest::{Target, push};
+use registry::{delete, pull};
+
+use super::blob::conditional_answer;
+use super::body::RequestBody;
+use super::error::Failure;
+use super::{Call, respond};
+
+/// Tags that one push may set.
+const MAX_TAGS: usize = 64;
+
+pub(super) async fn head(call: &Call<'_>, access: &Access, reference: &Reference) -> Result<Response, Failure> {
+    let info = pull::manifest_head(&call.state.registry, access, reference).await?;
+    if let Some(response) = conditional_answer(&call.parts.headers, &info.digest)? {
+        return Ok(response);
+    }
+    let mut response = respond::empty(StatusCode::OK);
+    describe(response.headers_mut(), reference, &info.digest, &info.media_type, info.size);
+    Ok(response)
+}
+
+pub(super) async fn get(call: &Call<'_>, access: &Access, reference: &Reference) -> Result<Response, Failure> {
+    let manifest = pull::manifest(&call.state.registry, access, reference).await?;
+    if let Some(response) = conditional_answer(&call.parts.headers, &manifest.digest)? {
+        return Ok(response);
+    }
+    let mut response = respond::empty(StatusCode::OK);
+    let size = manifest.bytes.len() as u64;
+    describe(response.headers_mut(), reference, &manifest.digest, &manifest.media_type, size);
+    *response.body_mut() = Body::from(manifest.bytes);
+    Ok(response)
+}
+
+pub(super) async fn put(
+    call: &Call<'_>,
+    access: &Access,
+    reference: &Reference,
+    body: RequestBody,
+) -> Result<Response, Failure> {
+    if call.query.tags.len() > MAX_TAGS {
+        return Err(Failure::TooLong("more tags in one push than are accepted"));
+    }
+    let tags = call.query.tags.iter().map(|tag| Tag::parse(tag)).collect::<Result<Vec<_>, _>>()?;
+    let headers = &call.parts.headers;
+    if headers.contains_key(IF_MATCH) {
+        expect(call, access, reference).await?;
+    }
+    let content_type = headers.get(CONTENT_TYPE).map(|value| {
+        value.to_str().map_err(|_| {
+            oci::Error::new(oci::ErrorCode::ManifestInvalid, "the Content-Type header is not a media type")
+        })
+    });
+    let content_type = content_type.transpose()?;
+    let bytes = body.read(call.state.registry.settings().manifest_limit).await?;
+    let named = !tags.is_empty();
+    let target = Target { reference: reference.clone(), tags };
+    let pushed = push(&call.state.registry, access, target, content_type, bytes).await?;
+    let mut response = respond::empty(StatusCode::CREATED);
+    let headers = response.headers_mut();
+    respond::set(headers, LOCATION, format!("/v2/{}/manifests/{}", access.repository(), pushed.digest));
+    respond::set(headers, respond::DOCKER_CONTENT_DIGEST, pushed.digest.as_str());
+    if let Some(subject) = &pushed.subject {
+        respond::set(headers, respond::OCI_SUBJECT, subject.as_str());
+    }
+    let lines = pushed.tags.iter().filter(|_| named).map(|tag| (respond::OCI_TAG, tag.as_str().to_owned()));
+    let warnings = oci::warning_values(pushed.warnings.iter().map(String::as_str));
+    for (name, value) in lines.chain(warnings.into_iter().map(|value| (WARNING, value))) {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.append(name, value);
+        }
+    }
+    Ok(response)
+}
+
+/// `If-Match` of a push: what is there now must be what the client thinks. Two that push at the same moment may both
+/// find it so.
+async fn expect(call: &Call<'_>, access: &Access, reference: &Reference) -> Result<(), Failure> {
+    match pull::manifest_head(&call.state.registry, access, reference).await {
+        Ok(info) => conditional_answer(&call.parts.headers, &info.digest).map(drop),
+        Err(registry::Error::ManifestUnknown(_) | registry::Error::NameUnknown) => Err(Failure::Precondition),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(super) async fn delete(call: &Call<'_>, access: &Access, reference: &Reference) -> Result<Response, Failure> {
+    delete::manifest(&call.state.registry, access, reference).await?;
+    Ok(respond::empty(StatusCode::ACCEPTED))
+}
+
+fn describe(headers: &mut HeaderMap, reference: &Reference, digest: &Digest, media_type: &str, size: u64) {
+    guard(headers);
+    respond::set(headers, CONTENT_TYPE, media_type);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(size));
+    respond::set(headers, ETAG, conditional::etag(digest));
+    respond::set(headers, respond::DOCKER_CONTENT_DIGEST, digest.as_str());
+    if let Reference::Tag(_) = reference {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    }
+}
+
+/// What keeps a browser from running what somebody pushed.
+pub(super) fn guard(headers: &mut HeaderMap) {
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
+}

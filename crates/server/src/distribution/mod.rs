@@ -1,0 +1,222 @@
+//! The distribution API: `/v2`. The only place where one of its requests is dispatched.
+
+mod blob;
+mod body;
+mod catalog;
+pub mod error;
+mod manifest;
+mod pages;
+pub mod query;
+mod referrers;
+pub mod respond;
+mod route;
+mod tags;
+mod upload;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use oci::ErrorCode;
+use policy::{Access, Caller, Credential, Identity, Refusal, Rules};
+use serde_json::json;
+
+pub use route::{Route, RouteError, is_confusing};
+
+use crate::auth::Challenge;
+use crate::state::AppState;
+use body::RequestBody;
+use error::{Asked, Failure, answer};
+use query::Query;
+
+/// `Docker-Distribution-API-Version`, by which old clients decide that they have found a registry (Q81).
+pub const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+/// Its value.
+pub const API_VERSION_VALUE: HeaderValue = HeaderValue::from_static("registry/2.0");
+
+/// The longest target of a request: 64 tags in one push fit.
+const MAX_TARGET: usize = 16 * 1024;
+
+/// One request, identified and authorized: what every handler gets.
+struct Call<'a> {
+    state: &'a AppState,
+    parts: &'a Parts,
+    query: Query,
+    caller: Arc<Caller>,
+    rules: Arc<Rules>,
+}
+
+/// Answers a request whose path is `/v2` or below, and names the endpoint for the metrics.
+pub async fn serve(state: &AppState, parts: &Parts, body: Body) -> (&'static str, Response) {
+    let request_id = crate::main_router::request_id(parts);
+    let route = Route::parse(&parts.method, parts.uri.path());
+    let label = route.as_ref().map_or("invalid", Route::label);
+    let mut response = match state.auth.hosts().of(parts) {
+        Err(status) => {
+            let message = "the Host header must hold exactly one name, and one of those in server.public_urls";
+            error::with_status(status, ErrorCode::Unsupported, message)
+        }
+        Ok(url) => {
+            let repository = route.as_ref().ok().and_then(Route::repository).cloned();
+            let asked = Asked {
+                challenge: Challenge::new(state.auth.scheme(), url.clone()),
+                request_id,
+                repository: repository.as_ref().map(oci::RepositoryName::as_str),
+            };
+            let body = RequestBody::new(parts, body);
+            // Boxed: the futures of all handlers together are large, and this one lives as long as an upload.
+            let result = Box::pin(handle(state, parts, route, body)).await;
+            result.unwrap_or_else(|failure| answer(failure, &asked))
+        }
+    };
+    response.headers_mut().insert(API_VERSION, API_VERSION_VALUE);
+    if parts.method == Method::HEAD {
+        *response.body_mut() = Body::empty();
+    }
+    (label, response)
+}
+
+/// From the target to the operation. The order is part of the contract: who shows no credentials gets the challenge
+/// whatever was asked, and nothing of a body is read before the right to send it is clear.
+async fn handle(
+    state: &AppState,
+    parts: &Parts,
+    route: Result<Route, RouteError>,
+    body: RequestBody,
+) -> Result<Response, Failure> {
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target > MAX_TARGET {
+        return Err(Failure::TooLong("the request's target is too long"));
+    }
+    let caller = state.auth.identify(parts).await?;
+    let rules = state.rules.load();
+    if caller.credential == Credential::None {
+        return Err(Failure::Refused(nobody(&route, &rules, &caller, state)));
+    }
+    let route = route?;
+    let query = Query::parse(parts.uri.query())?;
+    if let Some(ns) = query.ns.as_deref().filter(|ns| !ns.is_empty())
+        && !state.auth.hosts().contains(ns)
+    {
+        // Asked as a mirror of another registry, which we are not: our own repository of that name must not stand in.
+        return Err(Failure::Refused(Refusal::Hidden));
+    }
+    let call = Call { state, parts, query, caller, rules };
+    let result = dispatch(&call, &route, body).await;
+    if let Err(failure) = &result {
+        call.record(&route, failure);
+    }
+    result
+}
+
+/// What to answer to who shows no credentials: the challenge, with the scope that the request would need.
+fn nobody(
+    route: &Result<Route, RouteError>,
+    rules: &Arc<Rules>,
+    caller: &Arc<Caller>,
+    state: &AppState,
+) -> Refusal {
+    let now = (state.clock)();
+    let refusal = match route {
+        Ok(Route::Catalog) => policy::authorize_catalog(rules, caller, now).err(),
+        Ok(route) => route
+            .repository()
+            .zip(route.need())
+            .and_then(|(name, need)| policy::authorize(rules, caller, name, need, now).err()),
+        Err(_) => None,
+    };
+    refusal.unwrap_or(Refusal::Challenge { scope: None, error: None })
+}
+
+async fn dispatch(call: &Call<'_>, route: &Route, body: RequestBody) -> Result<Response, Failure> {
+    let (Some(name), Some(need)) = (route.repository(), route.need()) else {
+        return match route {
+            Route::Catalog => {
+                let access = policy::authorize_catalog(&call.rules, &call.caller, call.now())?;
+                catalog::list(call, &access).await
+            }
+            Route::Discover => Ok(discover()),
+            _ => Ok(respond::json(StatusCode::OK, &json!({}))),
+        };
+    };
+    let access = match policy::authorize(&call.rules, &call.caller, name, need, call.now()) {
+        // A 404 here would make clients keep referrers in tags for good (Q74); an empty list tells as little.
+        Err(Refusal::Hidden) if matches!(route, Route::Referrers(..)) => return Ok(referrers::empty(call)),
+        other => other?,
+    };
+    match route {
+        Route::Base | Route::Catalog | Route::Discover => Ok(respond::json(StatusCode::OK, &json!({}))),
+        Route::Tags(_) => tags::list(call, &access).await,
+        Route::Referrers(_, digest) => referrers::list(call, &access, digest).await,
+        Route::ManifestGet(_, reference) => manifest::get(call, &access, reference).await,
+        Route::ManifestHead(_, reference) => manifest::head(call, &access, reference).await,
+        Route::ManifestPut(_, reference) => manifest::put(call, &access, reference, body).await,
+        Route::ManifestDelete(_, reference) => manifest::delete(call, &access, reference).await,
+        Route::BlobGet(_, digest) => blob::get(call, &access, digest).await,
+        Route::BlobHead(_, digest) => blob::head(call, &access, digest).await,
+        Route::BlobDelete(_, digest) => blob::delete(call, &access, digest).await,
+        Route::UploadStart(_) => upload::start(call, &access, body).await,
+        Route::UploadAppend(_, id) => upload::append(call, &access, id, body).await,
+        Route::UploadFinish(_, id) => upload::finish(call, &access, id, body).await,
+        Route::UploadStatus(_, id) => upload::status(call, &access, id).await,
+        Route::UploadCancel(_, id) => upload::cancel(call, &access, id).await,
+    }
+}
+
+fn discover() -> Response {
+    let extension = |name: &str, description: &str, endpoints: &[&str]| {
+        json!({
+            "name": name,
+            "url": "https://github.com/opencontainers/distribution-spec/tree/main/extensions",
+            "description": description,
+            "endpoints": endpoints,
+        })
+    };
+    respond::json(
+        StatusCode::OK,
+        &json!({ "extensions": [
+            extension("_oci", "discovery of extensions", &["_oci/ext/discover"]),
+            extension("_catalog", "the repositories that you may list", &["_catalog"]),
+        ] }),
+    )
+}
+
+impl Call<'_> {
+    fn now(&self) -> oci::Timestamp {
+        (self.state.clock)()
+    }
+
+    /// Decides anew, by the rules of that moment, whether the caller may push: for the end of an upload, which may come
+    /// hours after its beginning. A change of the caller's credentials since then counts as well.
+    fn again(&self, access: &Access) -> impl Fn() -> Result<Access, Refusal> + Send + Sync + 'static {
+        let (rules, caller, clock) = (self.state.rules.clone(), self.caller.clone(), self.state.clock.clone());
+        let name = access.repository().clone();
+        let epoch = |rules: &Rules, caller: &Caller| match caller.identity {
+            Identity::Subject(id) => rules.subject(id).map(|subject| subject.epoch),
+            Identity::Anonymous => None,
+        };
+        let before = epoch(&self.rules, &self.caller);
+        move || {
+            let rules = rules.load();
+            if epoch(&rules, &caller) != before {
+                return Err(Refusal::Challenge { scope: None, error: Some("invalid_token") });
+            }
+            policy::authorize(&rules, &caller, &name, policy::Need::Push, clock())
+        }
+    }
+
+    /// Notes that a known subject was refused something.
+    fn record(&self, route: &Route, failure: &Failure) {
+        let verb = match failure {
+            Failure::Refused(Refusal::Denied { .. } | Refusal::Hidden) => route.verb(),
+            Failure::Registry(registry::Error::TagDenied { verb, .. }) => Some(*verb),
+            _ => None,
+        };
+        let Identity::Subject(id) = self.caller.identity else { return };
+        if let (Some(verb), Some(subject)) = (verb, self.rules.subject(id)) {
+            self.state.auth.journal().denied(&self.caller, subject, route.repository(), verb.as_str());
+        }
+    }
+}
