@@ -5,9 +5,11 @@ use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::path::PathBuf;
 
 use serde::Serialize;
+use server::config::Environment;
 
 use crate::args::Global;
 use crate::client::{self, Client};
+use crate::command;
 use crate::error::Error;
 use crate::output::Output;
 
@@ -34,6 +36,15 @@ impl Context {
         client::choose(&self.global)
     }
 
+    /// For commands that work on this machine only.
+    pub fn refuse_server(&self, command: &str) -> Result<(), Error> {
+        if self.global.server.is_none() {
+            return Ok(());
+        }
+        let message = format!("`{command}` works on this machine and talks to no other server");
+        Err(Error::usage(message, "leave out --server"))
+    }
+
     /// A page of a list as JSON, or as the table that `table` makes of it.
     pub fn page<T: Serialize>(&self, page: &api::Page<T>, table: impl FnOnce() -> String) -> Result<(), Error> {
         if self.output.json() {
@@ -46,7 +57,7 @@ impl Context {
         Ok(())
     }
 
-    /// The data directory: flag, environment, `./portcullis-data`.
+    /// The data directory that `serve` would have here.
     pub fn data_dir(&self) -> PathBuf {
         data_dir(&self.global)
     }
@@ -64,13 +75,14 @@ impl Context {
     }
 }
 
-/// The data directory that flags and environment name.
+/// The data directory that `serve` would have here. A configuration that is invalid in other points is no reason to find
+/// none: it counts for `serve`, and may have been changed since the start of the server that runs.
 pub fn data_dir(global: &Global) -> PathBuf {
-    global
-        .data_dir
-        .clone()
-        .or_else(|| environment("PORTCULLIS_DATA_DIR").map(PathBuf::from))
-        .unwrap_or_else(|| PathBuf::from("portcullis-data"))
+    let named = global.data_dir.clone().or_else(|| environment("PORTCULLIS_DATA_DIR").map(PathBuf::from));
+    named.unwrap_or_else(|| match server::config::load(&command::config::flags(global), &Environment::current()) {
+        Ok(config) => config.data_dir,
+        Err(_) => PathBuf::from("portcullis-data"),
+    })
 }
 
 /// A variable of the environment; an empty one counts as unset.

@@ -127,6 +127,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// From the server's own code: its configuration, its start, its offline commands.
+    #[error(transparent)]
+    Server(Box<server::Error>),
     /// The reader of standard output has gone: nothing to report, nobody to report it to.
     #[error("nobody reads the output any more")]
     OutputClosed,
@@ -177,6 +180,7 @@ impl Error {
             Self::Answer(refusal) => &refusal.code,
             Self::EmptyPassword => "empty_password",
             Self::OpenToOthers { .. } => "open_to_others",
+            Self::Server(error) => error.code(),
             Self::Io { .. } | Self::Stream { .. } | Self::OutputClosed => "io",
         }
     }
@@ -191,10 +195,12 @@ impl Error {
             | Self::LoginRefused { .. } => Exit::Denied,
             Self::PlainHttp { .. } | Self::EmptyPassword | Self::OpenToOthers { .. } => Exit::Unsafe,
             Self::OutputClosed => Exit::Done,
-            Self::Answer(refusal) => match refusal.status {
-                400 | 422 => Exit::Usage,
-                401 | 403 => Exit::Denied,
-                _ => Exit::Failed,
+            Self::Answer(refusal) => exit_of_status(refusal.status),
+            Self::Server(error) => match error.kind() {
+                server::Kind::Failed => Exit::Failed,
+                server::Kind::Invalid => Exit::Usage,
+                server::Kind::Unsafe => Exit::Unsafe,
+                server::Kind::Unavailable => Exit::Locked,
             },
             _ => Exit::Failed,
         }
@@ -225,6 +231,7 @@ impl Error {
             Self::TokenRefused { .. } => Some("see PORTCULLIS_TOKEN and PORTCULLIS_TOKEN_FILE".to_owned()),
             Self::JobFailed { .. } => Some("the server's log says more".to_owned()),
             Self::LoginRefused { target, .. } => Some(format!("log in again: portcullis login {target}")),
+            Self::Server(error) => error.help(),
             Self::EmptyPassword => {
                 Some("write one to standard input, or leave out --password-stdin to have one generated".to_owned())
             }
@@ -252,8 +259,78 @@ impl Error {
     pub fn to_json(&self) -> Value {
         let details = match self {
             Self::Answer(refusal) if !refusal.details.is_null() => refusal.details.clone(),
+            Self::Server(error) => match error.as_ref() {
+                server::Error::Config(problems) => json!({ "problems": problems }),
+                _ => json!({}),
+            },
             _ => json!({}),
         };
         json!({"error": {"code": self.code(), "message": self.chain(), "help": self.help(), "details": details}})
+    }
+}
+
+impl From<server::Error> for Error {
+    fn from(error: server::Error) -> Self {
+        Self::Server(Box::new(error))
+    }
+}
+
+/// The exit state for an answer of the admin API.
+pub fn exit_of_status(status: u16) -> Exit {
+    match status {
+        400 | 422 => Exit::Usage,
+        401 | 403 => Exit::Denied,
+        _ => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error_page::COMMAND_CODES;
+
+    #[test]
+    fn codes_and_exit_states_are_those_of_the_reference() {
+        let text = String::new;
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        for error in [
+            Error::usage("a", "b"),
+            Error::Unconfirmed { question: text() },
+            Error::Declined,
+            Error::NoServer { socket: PathBuf::new() },
+            Error::Unreachable { target: text(), source: Box::new(refused()) },
+            Error::TimedOut { target: text(), seconds: 1 },
+            Error::Foreign { target: text(), what: text() },
+            Error::PlainHttp { url: text() },
+            Error::NotLoggedIn { target: text() },
+            Error::PasswordRefused { target: text(), name: text() },
+            Error::TokenRefused { target: text() },
+            Error::LoginRefused { target: text(), name: text() },
+            Error::JobFailed { why: text() },
+            Error::EmptyPassword,
+            Error::OpenToOthers { path: PathBuf::new() },
+            Error::io("read", "a", refused()),
+            Error::Stream { action: "read", source: refused() },
+            server::Error::Config(Vec::new()).into(),
+            server::Error::refuse("a", "b").into(),
+            server::Error::Locked { path: PathBuf::new(), holder: text() }.into(),
+            server::Error::NewerFormat { path: PathBuf::new(), found: 2, supported: 1 }.into(),
+            server::Error::DataDir { what: text(), help: text() }.into(),
+            server::Error::io("read", "a", refused()).into(),
+            server::Error::Tls { path: PathBuf::new(), reason: text() }.into(),
+            server::Error::System { action: "start", source: refused() }.into(),
+            server::Error::Database(Box::new(refused())).into(),
+            server::Error::operation("check", refused()).into(),
+        ] {
+            let listed = COMMAND_CODES.iter().find(|(code, _, _)| *code == error.code());
+            assert_eq!(listed.map(|(_, exit, _)| *exit), Some(error.exit() as u8), "{}", error.code());
+        }
+    }
+
+    #[test]
+    fn the_chain_names_each_cause_once() {
+        let error = Error::io("read", "/x", io::Error::other("no such disk"));
+        assert_eq!(error.chain(), "cannot read /x: no such disk");
+        assert_eq!(Error::from(server::Error::io("read", "/x", io::Error::other("b"))).chain(), "cannot read /x: b");
     }
 }

@@ -5,6 +5,7 @@ mod client;
 mod command;
 mod context;
 mod error;
+mod error_page;
 mod exit;
 mod markdown;
 mod output;
@@ -21,6 +22,8 @@ use crate::exit::Exit;
 use crate::output::Output;
 
 fn main() -> ExitCode {
+    // Fails only if there is a provider already, and there is none before this line.
+    _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let typed: Vec<_> = std::env::args_os().collect();
     let plain = typed.iter().any(|a| a == "--no-color");
     let json = typed.iter().any(|a| a == "--json");
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let context = Context::new(cli.global);
     match run(&context, cli.command) {
         Ok(exit) => exit.into(),
+        Err(Error::OutputClosed) => Exit::Done.into(),
         Err(error) => {
             context.output.error(&error);
             error.exit().into()
@@ -43,6 +47,7 @@ fn run(context: &Context, command: Command) -> Result<Exit, Error> {
         Command::Version(args) => command::version::run(context, args),
         Command::Completions(args) => command::completions::run(context, args),
         Command::Man(args) => command::man::run(context, args),
+        Command::Config(command) => command::config::run(context, command),
         Command::Logout(args) => command::logout::run(context, args),
         other => tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -66,6 +71,8 @@ async fn talk(context: &Context, command: Command) -> Result<Exit, Error> {
         Command::Fsck(args) => command::fsck::run(context, args).await,
         Command::Health(args) => command::health::run(context, args).await,
         Command::Login(args) => command::login::run(context, args).await,
-        Command::Version(_) | Command::Completions(_) | Command::Man(_) | Command::Logout(_) => Ok(Exit::Done),
+        Command::Config(_) | Command::Version(_) | Command::Completions(_) | Command::Man(_) | Command::Logout(_) => {
+            Ok(Exit::Done)
+        }
     }
 }

@@ -10,7 +10,7 @@ use crate::args::Cli;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::markdown;
+use crate::{error_page, markdown};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -24,20 +24,27 @@ Examples:
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
     /// Print the page of this command instead of the main page
-    #[arg(value_name = "COMMAND", conflicts_with_all = ["dir", "markdown"])]
+    #[arg(value_name = "COMMAND", conflicts_with_all = ["dir", "markdown", "errors"])]
     command: Vec<String>,
     /// Write the pages of all commands to this directory
     #[arg(long, value_name = "DIR", conflicts_with = "markdown")]
     dir: Option<PathBuf>,
     /// Print one Markdown page with all commands
-    #[arg(long)]
+    #[arg(long, conflicts_with = "errors")]
     markdown: bool,
+    /// Print one Markdown page with all exit states and error codes
+    #[arg(long, conflicts_with = "dir")]
+    errors: bool,
 }
 
 /// Prints or writes the pages.
 pub fn run(context: &Context, args: Args) -> Result<Exit, Error> {
     if args.markdown {
         context.output.text(&markdown::commands(Cli::command()))?;
+        return Ok(Exit::Done);
+    }
+    if args.errors {
+        context.output.text(&error_page::page())?;
         return Ok(Exit::Done);
     }
     if let Some(dir) = args.dir {

@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod completions;
+pub mod config;
 pub mod event;
 pub mod fsck;
 pub mod gc;
