@@ -251,10 +251,18 @@ fn grants_act_on_issued_tokens() {
     assert_eq!(answer(&authorize(&wider, &caller, &name("hidden"), Need::Push, NOW)), "401 insufficient_scope");
     let caller = bearer(&wider, alice, &["repository:hidden:pull,push"]);
     assert_eq!(answer(&authorize(&wider, &caller, &name("hidden"), Need::Push, NOW)), "ok");
-    // A forged grant of what was not asked counts for nothing.
-    let scope = Scope { resource: Resource::Repository(name("own")), asked: Actions::NONE, granted: Actions::ALL };
-    let caller = super::tests::caller(alice, Credential::Token(TokenScopes(vec![scope])));
-    assert_eq!(answer(&authorize(&before, &caller, &name("own"), Need::Pull, NOW)), "401 insufficient_scope");
+    // What was granted without being asked for counts for nothing.
+    let issued = |resource: Resource, asked, granted| {
+        super::tests::caller(alice, Credential::Token(TokenScopes(vec![Scope { resource, asked, granted }])))
+    };
+    let own = || Resource::Repository(name("own"));
+    let pull = Actions { pull: true, ..Actions::NONE };
+    let decision = authorize(&before, &issued(own(), Actions::NONE, Actions::ALL), &name("own"), Need::Pull, NOW);
+    assert_eq!(answer(&decision), "401 insufficient_scope");
+    let access = authorize(&before, &issued(own(), pull, Actions::ALL), &name("own"), Need::Pull, NOW).unwrap();
+    assert!(!access.may(Verb::Push) && !access.may(Verb::Delete));
+    let decision = authorize_catalog(&before, &issued(Resource::Catalog, Actions::ALL, Actions::NONE), NOW);
+    assert_eq!(answer(&decision), "401 insufficient_scope");
 }
 
 #[test]
