@@ -1,1 +1,8 @@
-//! What the tests of the built binary share.
+//! What the tests of the built binary share. Each file under `tests/` is one part of `cargo xtask test`, which builds the
+//! binary, installs the clients and puts them in `PATH`.
+
+mod stage;
+mod tool;
+
+pub use stage::{PASSWORD, Stage};
+pub use tool::{Ran, Tool};

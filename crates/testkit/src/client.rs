@@ -8,7 +8,7 @@ use base64::Engine as _;
 use oci::Digest;
 
 use crate::http::{Body, Connection, Response};
-use crate::image::Image;
+use crate::image::{INDEX, Image, MANIFEST};
 use crate::layout::Hashing;
 
 /// Who a client is.
@@ -178,7 +178,8 @@ impl Client {
 
     /// Fetches a manifest; the answer as it is.
     pub fn manifest(&mut self, repository: &str, reference: &str) -> io::Result<Response> {
-        self.send(repository, "GET", &format!("/v2/{repository}/manifests/{reference}"), &[], Body::None)
+        let accept = [("Accept", MANIFEST), ("Accept", INDEX)];
+        self.send(repository, "GET", &format!("/v2/{repository}/manifests/{reference}"), &accept, Body::None)
     }
 
     /// Fetches a blob; the answer as it is.

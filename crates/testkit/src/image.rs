@@ -13,8 +13,8 @@ pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// Type of an OCI image configuration.
 pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-/// Type of an uncompressed layer.
-pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// Type of a layer as most clients write it.
+pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// Type of the empty descriptor.
 pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
@@ -81,7 +81,7 @@ impl Recipe {
 
     /// One more layer: an archive of one file of this many random bytes.
     pub fn layer(mut self, rng: &mut Rng, length: usize) -> io::Result<Self> {
-        let name = format!("file-{}-{:016x}", self.layers.len(), rng.next());
+        let name = format!("file-{}-{:016x}", self.layers.len(), rng.number());
         self.layers.push(tar::archive(&[(&name, &rng.bytes(length))])?);
         Ok(self)
     }
@@ -114,8 +114,9 @@ impl Recipe {
 
     /// The image.
     pub fn image(self) -> Image {
-        let layers: Vec<Blob> = self.layers.into_iter().map(Blob::new).collect();
-        let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.digest.as_str()).collect();
+        let diff_ids: Vec<String> =
+            self.layers.iter().map(|layer| Hasher::digest(Algorithm::Sha256, layer).to_string()).collect();
+        let layers: Vec<Blob> = self.layers.iter().map(|layer| Blob::new(tar::gzip(layer))).collect();
         let config = json!({
             "architecture": self.architecture,
             "os": "linux",

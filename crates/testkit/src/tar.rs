@@ -58,9 +58,44 @@ fn header(name: &str, length: u64, mode: u32) -> io::Result<[u8; BLOCK as usize]
     Ok(header)
 }
 
+/// These bytes as a gzip stream (RFC 1952) of stored blocks: not smaller, but of the type that clients leave as it is.
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut stream = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    let mut blocks = bytes.chunks(0xffff).peekable();
+    if blocks.peek().is_none() {
+        stream.extend_from_slice(&[1, 0, 0, 0xff, 0xff]);
+    }
+    while let Some(block) = blocks.next() {
+        let length = block.len() as u16;
+        stream.push(u8::from(blocks.peek().is_none()));
+        stream.extend_from_slice(&length.to_le_bytes());
+        stream.extend_from_slice(&(!length).to_le_bytes());
+        stream.extend_from_slice(block);
+    }
+    stream.extend_from_slice(&crc32(bytes).to_le_bytes());
+    stream.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    stream
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    let mut table = [0u32; 256];
+    for (index, entry) in table.iter_mut().enumerate() {
+        *entry = (0..8).fold(index as u32, |value, _| (value >> 1) ^ if value & 1 == 1 { 0xedb8_8320 } else { 0 });
+    }
+    !bytes.iter().fold(!0, |sum, byte| (sum >> 8) ^ table[usize::from(*byte) ^ (sum as usize & 0xff)])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gzip_has_the_checksum_of_the_standard() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        let stream = gzip(&[1; 70_000]);
+        assert_eq!(stream.len(), 10 + 2 * 5 + 70_000 + 8);
+        assert_eq!(gzip(b"").len(), 10 + 5 + 8);
+    }
 
     #[test]
     fn archives_have_whole_blocks_and_a_right_checksum() {

@@ -1,0 +1,163 @@
+//! The scene of a client's test: a server, three people with different rights, a place for files.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use tempfile::TempDir;
+use testkit::client::Login;
+use testkit::{Client, Options, Server};
+
+use crate::Tool;
+
+/// Everybody's password.
+pub const PASSWORD: &str = "correct horse battery staple";
+
+/// Garbage is collected every second; what is not referenced may go after this time.
+const GRACE: &str = "30s";
+
+/// A server with `alice`, who may do everything below `team/`, `bob`, who may read there, and `carol`, who may do nothing.
+pub struct Stage {
+    /// The server.
+    pub server: Server,
+    files: TempDir,
+    collector: Option<Collector>,
+    authority: Option<PathBuf>,
+}
+
+impl Stage {
+    /// A stage over plain HTTP on loopback.
+    pub fn plain() -> Result<Self> {
+        Self::set(Options { config: format!("[gc]\ngrace = \"{GRACE}\"\n"), ..Options::default() })
+    }
+
+    /// A stage over TLS with an authority of its own, as `portcullis init` makes it.
+    pub fn tls() -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let config = directory.path().join("portcullis.toml");
+        let made = std::process::Command::new(testkit::binary())
+            .args(["init", "--hostname", "localhost", "--config"])
+            .arg(&config)
+            .arg("--data-dir")
+            .arg(directory.path().join("data"))
+            .output()?;
+        ensure!(made.status.success(), "init: {}", String::from_utf8_lossy(&made.stderr));
+        let text = std::fs::read_to_string(&config).context("init wrote no portcullis.toml")?;
+        let authority = find(directory.path(), "ca.crt").ok_or_else(|| anyhow!("init wrote no ca.crt"))?;
+        let mut stage = Self::set(Options { config: text, ..Options::default() })?;
+        let kept = stage.path("ca.crt");
+        std::fs::copy(authority, &kept)?;
+        stage.authority = Some(kept);
+        Ok(stage)
+    }
+
+    fn set(options: Options) -> Result<Self> {
+        let server = Server::start(options)?;
+        for name in ["alice", "bob", "carol"] {
+            server.add_user(name, PASSWORD)?;
+        }
+        server.grant("user:alice", "maintainer", "team/**")?;
+        server.grant("user:bob", "reader", "team/**")?;
+        let files = tempfile::Builder::new().prefix("portcullis-client-").tempdir()?;
+        let collector = Some(Collector::start(&server));
+        Ok(Self { server, files, collector, authority: None })
+    }
+
+    /// `localhost:PORT`.
+    pub fn host(&self) -> String {
+        self.server.host()
+    }
+
+    /// Repository or reference below the host.
+    pub fn at(&self, reference: &str) -> String {
+        format!("{}/{reference}", self.host())
+    }
+
+    /// A path for a file.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.files.path().join(name)
+    }
+
+    /// A path for a file, as text.
+    pub fn text_path(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// The certificate of the authority, for [`Stage::tls`].
+    pub fn authority(&self) -> Result<String> {
+        let path = self.authority.as_ref().context("this stage has no authority")?;
+        Ok(path.display().to_string())
+    }
+
+    /// A client program at home in a folder of its own, named after who uses it.
+    pub fn tool(&self, program: &str, who: &str) -> Result<Tool> {
+        let home = self.path(&format!("home-{who}"));
+        std::fs::create_dir_all(&home)?;
+        Ok(Tool::new(program, &home))
+    }
+
+    /// The test's own client for one of the people.
+    pub fn client(&self, who: &str) -> Client {
+        self.server.client(Login::Basic(who.to_owned(), PASSWORD.to_owned()))
+    }
+
+    /// Stops collecting, and fails unless each collection succeeded and `fsck` finds nothing.
+    pub fn close(mut self) -> Result<()> {
+        if let Some(collector) = self.collector.take() {
+            collector.stop()?;
+        }
+        if let Some(limit) = self.server.memory_limit() {
+            ensure!(limit.kills() == 0, "the kernel killed the server for its memory");
+        }
+        self.server.assert_clean()
+    }
+}
+
+/// A thread that runs `gc run` each second.
+struct Collector {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<u32>>,
+}
+
+impl Collector {
+    fn start(server: &Server) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut command = server.command(&["gc", "run", "--wait", "--grace", GRACE, "--json"]);
+        let flag = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut runs = 0;
+            while !flag.load(Ordering::Relaxed) {
+                let output = command.output()?;
+                ensure!(output.status.success(), "gc run: {}", String::from_utf8_lossy(&output.stderr));
+                runs += 1;
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            Ok(runs)
+        });
+        Self { stop, thread }
+    }
+
+    fn stop(self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        let runs = self.thread.join().map_err(|_| anyhow!("the collector panicked"))??;
+        eprintln!("gc ran {runs} times meanwhile");
+        Ok(())
+    }
+}
+
+fn find(directory: &Path, name: &str) -> Option<PathBuf> {
+    for entry in std::fs::read_dir(directory).ok()?.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            if let Some(found) = find(&path, name) {
+                return Some(found);
+            }
+        } else if path.file_name().is_some_and(|file| file == name) {
+            return Some(path);
+        }
+    }
+    None
+}
