@@ -1,0 +1,181 @@
+//! The seam: which engine keeps the rows.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use oci::{Clock, Random};
+
+use crate::error::Error;
+use crate::sqlite::{Durability, Sqlite};
+use crate::stats::Stats;
+use crate::tx::{Tx, TxFuture};
+
+/// The format of the schema that this program writes: the number of its newest migration.
+pub const FORMAT: i64 = crate::migrations::NEWEST;
+
+/// The oldest format that a program must know to read what this one writes.
+pub const MIN_READER: i64 = 1;
+
+/// How a database is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long a write waits for another process that holds the database before it fails with [`Error::Busy`].
+    pub busy_timeout: Duration,
+    /// How many reads run at the same time; at least 1.
+    pub readers: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { busy_timeout: Duration::from_secs(5), readers: 8 }
+    }
+}
+
+/// What a checkpoint did, in pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Pages in the log.
+    pub log_pages: i64,
+    /// Of these, copied into the database file by now.
+    pub copied_pages: i64,
+}
+
+/// An open database. Clones share it.
+///
+/// Every function that changes rows is one transaction: done in full or not at all, and durable when it returns, unless
+/// its documentation says *unsynced* (a power cut may undo it, never in part and never after a later durable one). A
+/// caller that drops the future does not stop a change that was already handed over.
+#[derive(Clone)]
+pub struct Db(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    store_id: String,
+    touch_after_ms: AtomicU64,
+}
+
+/// The engines. PostgreSQL is the next one.
+enum Engine {
+    Sqlite(Sqlite),
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Db").field("store_id", &self.0.store_id).finish_non_exhaustive()
+    }
+}
+
+impl Db {
+    /// Opens the SQLite file, creates it when it is missing, and brings its schema up to date. Blocks: call it before
+    /// the server starts, or from the blocking pool. The directory must exist; the file is made for its owner only.
+    pub fn open_sqlite(path: &Path, clock: Clock, random: Random) -> Result<Self, Error> {
+        Self::open_sqlite_with(path, clock, random, &Options::default())
+    }
+
+    /// [`Db::open_sqlite`] with other options.
+    pub fn open_sqlite_with(path: &Path, clock: Clock, random: Random, options: &Options) -> Result<Self, Error> {
+        let (sqlite, store_id) = Sqlite::open(path, &clock, &new_store_id(&random), options)?;
+        Ok(Self(Arc::new(Inner {
+            engine: Engine::Sqlite(sqlite),
+            store_id,
+            touch_after_ms: AtomicU64::new(6 * 60 * 60 * 1000),
+        })))
+    }
+
+    /// The identity of the store (a UUID), the same as in the data directory, given when the database was created.
+    pub fn store_id(&self) -> &str {
+        &self.0.store_id
+    }
+
+    /// Sets how old the last touch of a blob must be for a new reference to write another: a quarter of the grace of the
+    /// collection (6 hours before this is called), so that a popular base layer is not a hot row.
+    pub fn set_touch_after(&self, age: Duration) {
+        self.0.touch_after_ms.store(u64::try_from(age.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn touch_after(&self) -> Duration {
+        Duration::from_millis(self.0.touch_after_ms.load(Ordering::Relaxed))
+    }
+
+    /// Copies what commits have appended to the log into the database file. A task calls this every few seconds, so
+    /// that no commit has to. Writers and readers go on meanwhile.
+    pub async fn checkpoint(&self) -> Result<Checkpoint, Error> {
+        match &self.0.engine {
+            Engine::Sqlite(sqlite) => sqlite.checkpoint().await,
+        }
+    }
+
+    /// Writes a copy of one state of the database to `path`, which must not exist, checks and syncs it. Writers and
+    /// readers go on meanwhile.
+    pub async fn backup_to(&self, path: &Path) -> Result<(), Error> {
+        match &self.0.engine {
+            Engine::Sqlite(sqlite) => sqlite.backup_to(path).await,
+        }
+    }
+
+    /// What the engine finds wrong with its own file, at most about a hundred sentences; empty when it is sound.
+    pub async fn integrity_check(&self) -> Result<Vec<String>, Error> {
+        match &self.0.engine {
+            Engine::Sqlite(sqlite) => sqlite.integrity_check().await,
+        }
+    }
+
+    /// Finishes the changes that were handed over and closes the database. Other clones get errors from now on.
+    pub async fn close(self) -> Result<(), Error> {
+        match &self.0.engine {
+            Engine::Sqlite(sqlite) => sqlite.close().await,
+        }
+    }
+
+    /// Counts of the writer since the database was opened.
+    pub fn stats(&self) -> Stats {
+        match &self.0.engine {
+            Engine::Sqlite(sqlite) => sqlite.stats(),
+        }
+    }
+
+    /// Runs a transaction whose commit is durable when this returns.
+    pub(crate) async fn write<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
+    {
+        match &self.0.engine {
+            Engine::Sqlite(sqlite) => sqlite.write(Durability::Synced, work).await,
+        }
+    }
+
+    /// Runs a transaction that a power cut may undo.
+    pub(crate) async fn write_unsynced<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
+    {
+        match &self.0.engine {
+            Engine::Sqlite(sqlite) => sqlite.write(Durability::Unsynced, work).await,
+        }
+    }
+
+    /// Runs a transaction that only reads; all its statements see the same state.
+    pub(crate) async fn read<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
+    {
+        match &self.0.engine {
+            Engine::Sqlite(sqlite) => sqlite.read(work).await,
+        }
+    }
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn new_store_id(random: &Random) -> String {
+    let mut bytes = [0; 16];
+    random(&mut bytes);
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}

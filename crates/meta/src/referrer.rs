@@ -1,0 +1,64 @@
+//! Referrers: the manifests that name a subject. A column of the manifest with an index, whatever tags there are, so
+//! that what was pushed for the tag scheme is listed too.
+
+use oci::{Digest, RepositoryName, Timestamp};
+
+use crate::db::Db;
+use crate::error::Error;
+use crate::value::{after as key_after, limit as rows};
+
+/// A referrer as its descriptor shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReferrerRow {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its media type.
+    pub media_type: String,
+    /// How many bytes.
+    pub size: u64,
+    /// The type to filter by.
+    pub artifact_type: Option<String>,
+    /// Its annotations: a JSON object as text.
+    pub annotations: Option<String>,
+    /// When it was pushed.
+    pub pushed_at: Timestamp,
+}
+
+impl Db {
+    /// The live manifests of the repository that name `subject`, which need not be there, in the order of their digests,
+    /// after the digest `after`; text that is no digest starts the list.
+    pub async fn referrers(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<ReferrerRow>, Error> {
+        let (repository, subject) = (repository.clone(), subject.clone());
+        let after = after.and_then(|text| Digest::parse(text).ok());
+        self.read(move |tx| {
+            Box::pin(async move {
+                tx.query(
+                    "SELECT m.digest, m.media_type, m.size, m.artifact_type, m.annotations, m.pushed_at
+                     FROM repository r
+                     JOIN manifest m ON m.repository_id = r.id AND m.subject = $1 AND m.digest > $2 AND m.state = 'live'
+                     WHERE r.name = $3 AND r.deleted_at IS NULL
+                     ORDER BY m.digest LIMIT $4",
+                    &[(&subject).into(), key_after(after.as_ref()), (&repository).into(), rows(limit).into()],
+                    |row| {
+                        Ok(ReferrerRow {
+                            digest: row.get(0)?,
+                            media_type: row.get(1)?,
+                            size: row.get(2)?,
+                            artifact_type: row.get(3)?,
+                            annotations: row.get(4)?,
+                            pushed_at: row.get(5)?,
+                        })
+                    },
+                )
+                .await
+            })
+        })
+        .await
+    }
+}

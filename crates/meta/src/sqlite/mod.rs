@@ -1,0 +1,144 @@
+//! The SQLite engine: one file, one writer thread, several readers.
+//!
+//! WAL and syncs. Every commit appends frames to the write-ahead log. A commit under `synchronous=FULL` then syncs the
+//! log, and because a sync covers the whole file, it also makes every earlier commit durable, those under `NORMAL`
+//! included. Recovery replays the log up to the first damaged frame, so what a power cut leaves is always a prefix of
+//! the commits: a session row may be lost, but never a durable commit that came after it. A checkpoint syncs the log
+//! before it copies pages and the database file after, under both settings.
+
+mod connection;
+mod group;
+mod migrate;
+mod readers;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use oci::{Clock, Timestamp};
+use rusqlite::Connection;
+
+pub(crate) use connection::SqliteTx;
+pub(crate) use writer::Durability;
+
+use crate::db::{Checkpoint, Options};
+use crate::error::Error;
+use crate::stats::Stats;
+use crate::tx::{Tx, TxFuture};
+
+/// A log longer than this (in pages of 4 KiB: 64 MiB) is cut even if readers must be waited for.
+const LONG_LOG: i64 = 16 * 1024;
+
+/// An open SQLite database.
+pub(crate) struct Sqlite {
+    path: PathBuf,
+    readers: Arc<readers::Readers>,
+    writer: writer::Writer,
+}
+
+impl Sqlite {
+    /// Opens the file, creates it when it is missing, and brings its schema up to date; also the id of the store. Blocks.
+    pub(crate) fn open(
+        path: &Path,
+        clock: &Clock,
+        new_store_id: &str,
+        options: &Options,
+    ) -> Result<(Self, String), Error> {
+        connection::create_file(path)?;
+        let mut writing = connection::open_writer(path, options.busy_timeout)?;
+        let store_id = migrate::migrate(&mut writing, clock, new_store_id)?;
+        connection::sync_directory(path)?;
+        let sqlite = Self {
+            path: path.to_owned(),
+            readers: Arc::new(readers::Readers::new(path, clock.clone(), options)),
+            writer: writer::Writer::start(writing, clock.clone())?,
+        };
+        Ok((sqlite, store_id))
+    }
+
+    /// Runs a transaction on the writer thread and returns when it is committed, durably if so asked.
+    pub(crate) async fn write<T, F>(&self, durability: Durability, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
+    {
+        self.writer.run(durability, work).await
+    }
+
+    /// Runs a read-only transaction on one snapshot.
+    pub(crate) async fn read<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
+    {
+        self.readers.run(work).await
+    }
+
+    /// Copies the log into the database file. Writers go on meanwhile.
+    pub(crate) async fn checkpoint(&self) -> Result<Checkpoint, Error> {
+        let path = self.path.clone();
+        blocking(move || {
+            let connection = connection::open_writer(&path, Duration::from_millis(500))?;
+            let run = |mode: &str| {
+                connection
+                    .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+                        Ok(Checkpoint { log_pages: row.get(1)?, copied_pages: row.get(2)? })
+                    })
+                    .map_err(|error| Error::sqlite("copying the log", error))
+            };
+            let done = run("PASSIVE")?;
+            if done.log_pages > LONG_LOG { run("RESTART") } else { Ok(done) }
+        })
+        .await
+    }
+
+    /// Writes a copy of one snapshot to `destination`, which must not exist. Writers go on meanwhile.
+    pub(crate) async fn backup_to(&self, destination: &Path) -> Result<(), Error> {
+        let (path, destination) = (self.path.clone(), destination.to_owned());
+        blocking(move || connection::backup(&path, &destination)).await
+    }
+
+    /// What SQLite finds wrong with the file; empty when it is sound.
+    pub(crate) async fn integrity_check(&self) -> Result<Vec<String>, Error> {
+        let path = self.path.clone();
+        blocking(move || connection::integrity_check(&connection::open_reader(&path, Duration::from_secs(5))?)).await
+    }
+
+    /// Ends the writer after what it has been given, and closes every connection.
+    pub(crate) async fn close(&self) -> Result<(), Error> {
+        self.writer.close().await;
+        let readers = self.readers.clone();
+        blocking(move || {
+            readers.close();
+            Ok(())
+        })
+        .await
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.writer.stats()
+    }
+}
+
+/// Runs blocking work on the runtime's blocking pool.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::db("running in the blocking pool", error))?
+}
+
+/// Runs the body of a transaction. On SQLite its future is ready at the first poll; one that is not waits for something
+/// that is no statement, which would hold the writer, and is refused.
+fn run_now<T>(tx: &mut Tx, work: impl for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T>) -> Result<T, Error> {
+    use futures_util::FutureExt;
+    let run = std::panic::AssertUnwindSafe(|| work(tx).now_or_never());
+    match std::panic::catch_unwind(run) {
+        Ok(Some(result)) => result,
+        Ok(None) => Err(Error::db("running a transaction", "its body waits for something else than a statement")),
+        Err(_) => Err(Error::db("running a transaction", "its body panicked")),
+    }
+}
+
+/// The raw connection under a transaction and its clock.
+fn tx_of(connection: Connection, clock: Clock) -> Tx {
+    Tx::Sqlite(SqliteTx::new(connection, clock, Timestamp::default()))
+}

@@ -1,0 +1,255 @@
+//! The writer thread: takes every waiting transaction into one commit.
+//!
+//! While one commit is synced, the next transactions gather in the queue; they share the next sync. Each runs in a
+//! savepoint of its own, so that one that fails takes nothing with it. Session rows are committed apart and first: they
+//! need no sync and should not wait for one. One thread for both kinds, because SQLite has one writer at a time anyway,
+//! and a second connection would have to wait for the first by polling.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use oci::Clock;
+use rusqlite::Connection;
+use tokio::sync::mpsc::{self, Receiver, Sender};
+
+use super::group::{Job, Transaction};
+use super::{blocking, connection, tx_of};
+use crate::error::Error;
+use crate::stats::{GROUP_SIZE_BOUNDS, Stats};
+use crate::tx::{Tx, TxFuture};
+
+/// How many transactions may wait; the next callers wait for a place.
+const QUEUE: usize = 1024;
+/// How many transactions share one commit at most, so that a group stays short.
+const GROUP: usize = 256;
+/// How long a caller waits for a place in the queue before it is told that the database is busy.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a transaction's commit must survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// A power cut, from the moment that the caller has its answer.
+    Synced,
+    /// A crash of the program; a power cut may undo it, never in part.
+    Unsynced,
+}
+
+struct Waiting {
+    durability: Durability,
+    job: Box<dyn Job>,
+}
+
+pub(super) struct Writer {
+    queue: Mutex<Option<Sender<Waiting>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    stats: Arc<Mutex<Stats>>,
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection, clock: Clock) -> Result<Self, Error> {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let stats = Arc::new(Mutex::new(Stats::default()));
+        let mut state = State {
+            tx: tx_of(connection, clock),
+            synced: None,
+            failed: false,
+            stats: stats.clone(),
+            left: VecDeque::new(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("meta-writer".to_owned())
+            .spawn(move || state.serve(receiver))
+            .map_err(|error| Error::db("starting the writer thread", error))?;
+        Ok(Self { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), stats })
+    }
+
+    pub(super) async fn run<T, F>(&self, durability: Durability, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
+    {
+        let closed = || Error::db("writing", "the database was closed");
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(closed)?;
+        let (job, answer) = Transaction::new(work);
+        let waiting = Waiting { durability, job: Box::new(job) };
+        match tokio::time::timeout(PATIENCE, queue.send(waiting)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(closed()),
+            Err(_) => return Err(Error::Busy),
+        }
+        drop(queue);
+        answer.await.map_err(|_| closed())?
+    }
+
+    /// Lets the thread finish what it was given, and waits for its end.
+    pub(super) async fn close(&self) {
+        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let joined =
+                blocking(move || thread.join().map_err(|_| Error::db("ending the writer thread", "it panicked")));
+            if let Err(error) = joined.await {
+                tracing::error!(error = %error, "the writer thread did not end as it should");
+            }
+        }
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the thread owns.
+struct State {
+    tx: Tx,
+    /// The kind of commit that the connection is set to.
+    synced: Option<Durability>,
+    /// A sync failed. The kernel may have dropped pages that it could not write, so a later sync that succeeds would
+    /// prove nothing: no write is accepted until the program has been started again.
+    failed: bool,
+    stats: Arc<Mutex<Stats>>,
+    /// Taken from the queue and not yet run.
+    left: VecDeque<Waiting>,
+}
+
+impl State {
+    fn serve(&mut self, mut queue: Receiver<Waiting>) {
+        loop {
+            if self.left.is_empty() {
+                match queue.blocking_recv() {
+                    Some(waiting) => self.left.push_back(waiting),
+                    None => return,
+                }
+            }
+            while self.left.len() < GROUP {
+                match queue.try_recv() {
+                    Ok(waiting) => self.left.push_back(waiting),
+                    Err(_) => break,
+                }
+            }
+            let (unsynced, synced): (Vec<_>, Vec<_>) =
+                self.left.drain(..).partition(|waiting| waiting.durability == Durability::Unsynced);
+            self.group(Durability::Unsynced, unsynced);
+            self.group(Durability::Synced, synced);
+        }
+    }
+
+    /// Commits a group and answers its callers.
+    fn group(&mut self, durability: Durability, waiting: Vec<Waiting>) {
+        if waiting.is_empty() {
+            return;
+        }
+        let mut done = Vec::with_capacity(waiting.len());
+        let mut waiting = waiting.into_iter();
+        let result = self.begin(durability).and_then(|()| {
+            let mut kept = false;
+            for Waiting { mut job, .. } in waiting.by_ref() {
+                let fate = self.savepoint(job.as_mut());
+                done.push(job);
+                kept |= fate?;
+            }
+            self.end(kept)
+        });
+        match &result {
+            Ok(kept) => self.count(durability, done.len(), *kept),
+            Err(error) => {
+                self.roll_back();
+                self.lock_stats().failed_commits += 1;
+                tracing::warn!(error = %error, transactions = done.len(), "a commit failed");
+            }
+        }
+        let failure = result.err();
+        for job in done {
+            job.answer(failure.as_ref());
+        }
+        match &failure {
+            // The engine gave up in the middle: those behind have not been run and get their own commit.
+            Some(Error::Full | Error::Db { .. }) if !self.failed && waiting.len() > 0 => self.left.extend(waiting),
+            _ => waiting.for_each(|Waiting { job, .. }| job.answer(failure.as_ref())),
+        }
+    }
+
+    fn begin(&mut self, durability: Durability) -> Result<(), Error> {
+        if self.failed {
+            return Err(Error::ReadOnly);
+        }
+        let Tx::Sqlite(tx) = &self.tx;
+        let failed = |error| Error::sqlite("beginning a transaction", error);
+        if self.synced != Some(durability) {
+            let level = match durability {
+                Durability::Synced => connection::SYNCED,
+                Durability::Unsynced => connection::UNSYNCED,
+            };
+            tx.connection.execute_batch(&format!("PRAGMA synchronous = {level}")).map_err(failed)?;
+            self.synced = Some(durability);
+        }
+        tx.control("BEGIN IMMEDIATE").map_err(failed)
+    }
+
+    /// Runs one transaction; whether it wrote something that is kept. An error is the end of the whole group.
+    fn savepoint(&mut self, job: &mut dyn Job) -> Result<bool, Error> {
+        let failed = |error| Error::sqlite("running a transaction", error);
+        {
+            let Tx::Sqlite(tx) = &mut self.tx;
+            tx.renew();
+            tx.control("SAVEPOINT member").map_err(failed)?;
+        }
+        let keep = job.run(&mut self.tx);
+        let Tx::Sqlite(tx) = &self.tx;
+        if tx.connection.is_autocommit() {
+            // Some errors, a full disk among them, make SQLite roll everything back on its own.
+            return Err(Error::Full);
+        }
+        let keep = keep && !tx.is_abandoned();
+        if !keep {
+            tx.control("ROLLBACK TO member").map_err(failed)?;
+        }
+        tx.control("RELEASE member").map_err(failed)?;
+        Ok(keep)
+    }
+
+    fn end(&mut self, kept: bool) -> Result<bool, Error> {
+        let Tx::Sqlite(tx) = &self.tx;
+        let Err(error) = tx.control(if kept { "COMMIT" } else { "ROLLBACK" }) else { return Ok(kept) };
+        if kept && error.sqlite_error_code() == Some(rusqlite::ffi::ErrorCode::SystemIoFailure) {
+            self.failed = true;
+            tracing::error!(error = %error, "a commit could not be synced; nothing is written until the next start");
+            return Err(Error::Unsure { source: Arc::new(error) });
+        }
+        Err(Error::sqlite("committing", error))
+    }
+
+    fn roll_back(&mut self) {
+        let Tx::Sqlite(tx) = &self.tx;
+        if !tx.connection.is_autocommit()
+            && let Err(error) = tx.control("ROLLBACK")
+        {
+            self.failed = true;
+            tracing::error!(error = %error, "a transaction could not be rolled back; nothing is written until the next start");
+        }
+    }
+
+    fn count(&self, durability: Durability, members: usize, kept: bool) {
+        let mut stats = self.lock_stats();
+        let members = members as u64;
+        stats.transactions += members;
+        match durability {
+            _ if !kept => {}
+            Durability::Unsynced => stats.unsynced_commits += 1,
+            Durability::Synced => {
+                stats.synced_commits += 1;
+                stats.synced_transactions += members;
+                let bucket = GROUP_SIZE_BOUNDS.partition_point(|bound| *bound < members);
+                if let Some(count) = stats.group_sizes.get_mut(bucket) {
+                    *count += 1;
+                }
+            }
+        }
+    }
+
+    fn lock_stats(&self) -> std::sync::MutexGuard<'_, Stats> {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

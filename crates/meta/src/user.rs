@@ -1,0 +1,250 @@
+//! Users.
+
+use oci::Timestamp;
+
+use crate::actor::Actor;
+use crate::db::Db;
+use crate::error::Error;
+use crate::event::{self, Action, NewEvent};
+use crate::grant::{self, NewGrant};
+use crate::subject::{self, SubjectKind};
+use crate::tx::{Row, Tx};
+use crate::value::limit as rows;
+
+/// A user to be created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewUser {
+    /// The login name, not one of a user or robot.
+    pub name: String,
+    /// Whether it may use the admin API.
+    pub administrator: bool,
+    /// The hash of the password; without one it cannot log in.
+    pub password_hash: Option<String>,
+}
+
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRow {
+    /// Its row.
+    pub id: i64,
+    /// The login name.
+    pub name: String,
+    /// Whether it may use the admin API.
+    pub administrator: bool,
+    /// Whether it may do nothing.
+    pub disabled: bool,
+    /// The hash of the password.
+    pub password_hash: Option<String>,
+    /// Changes with the password and with disabling.
+    pub epoch: i64,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it last logged in, to the accuracy of the task that keeps it.
+    pub last_login_at: Option<Timestamp>,
+}
+
+impl Db {
+    /// Creates a user; [`Error::Conflict`] when the name is taken. Event `user.add`. Synced.
+    pub async fn create_user(&self, user: NewUser, actor: &Actor) -> Result<UserRow, Error> {
+        let actor = actor.clone();
+        self.write(move |tx| Box::pin(async move { create(tx, &user, &actor).await })).await
+    }
+
+    /// Creates the first user with a grant (whose `subject` is replaced by it), if there is no user at all. Events
+    /// `user.add` and `grant.add`. Synced.
+    pub async fn create_first_user(
+        &self,
+        user: NewUser,
+        grant: NewGrant,
+        actor: &Actor,
+    ) -> Result<Option<UserRow>, Error> {
+        let actor = actor.clone();
+        self.write(move |tx| {
+            Box::pin(async move {
+                let other =
+                    tx.optional("SELECT 1 FROM subject WHERE kind = $1 LIMIT 1", &["user".into()], |_| Ok(())).await?;
+                if other.is_some() {
+                    return Ok(None);
+                }
+                let user = create(tx, &user, &actor).await?;
+                grant::add(tx, &NewGrant { subject: Some(user.id), ..grant }, &actor).await?;
+                Ok(Some(user))
+            })
+        })
+        .await
+    }
+
+    /// Users in the order of their names, after `after`.
+    pub async fn users(&self, after: Option<&str>, limit: usize) -> Result<Vec<UserRow>, Error> {
+        let after = after.unwrap_or_default().to_owned();
+        self.read(move |tx| {
+            Box::pin(async move {
+                tx.query(
+                    "SELECT id, name, administrator, disabled, password_hash, epoch, created_at, last_login_at
+                     FROM subject WHERE kind = 'user' AND name > $1 ORDER BY name LIMIT $2",
+                    &[(&after).into(), rows(limit).into()],
+                    user,
+                )
+                .await
+            })
+        })
+        .await
+    }
+
+    /// The user of this name.
+    pub async fn user(&self, name: &str) -> Result<Option<UserRow>, Error> {
+        let name = name.to_owned();
+        self.read(move |tx| Box::pin(async move { find(tx, &name).await })).await
+    }
+
+    /// Gives a user another password, which ends what the old one opened. `false`: no such user. Event
+    /// `user.password`. Synced.
+    pub async fn set_user_password(&self, name: &str, password_hash: &str, actor: &Actor) -> Result<bool, Error> {
+        let (name, hash, actor) = (name.to_owned(), password_hash.to_owned(), actor.clone());
+        self.write(move |tx| {
+            Box::pin(async move {
+                let changed = tx
+                    .execute(
+                        "UPDATE subject SET password_hash = $1, epoch = epoch + 1 WHERE name = $2 AND kind = 'user'",
+                        &[(&hash).into(), (&name).into()],
+                    )
+                    .await?;
+                if changed > 0 {
+                    subject::change_policy(tx).await?;
+                    event::append(tx, &NewEvent::new(Action::UserPassword, &actor).reference(&name)).await?;
+                }
+                Ok(changed > 0)
+            })
+        })
+        .await
+    }
+
+    /// Makes a user able to do nothing, at once. `false`: no such user. Event `user.disable`. Synced.
+    pub async fn disable_user(&self, name: &str, actor: &Actor) -> Result<bool, Error> {
+        self.set_disabled(SubjectKind::User, name, true, Action::UserDisable, actor).await
+    }
+
+    /// Undoes [`Db::disable_user`]. `false`: no such user. Event `user.enable`. Synced.
+    pub async fn enable_user(&self, name: &str, actor: &Actor) -> Result<bool, Error> {
+        self.set_disabled(SubjectKind::User, name, false, Action::UserEnable, actor).await
+    }
+
+    /// Lets a user use the admin API. `false`: no such user. Event `user.administrator`. Synced.
+    pub async fn make_administrator(&self, name: &str, actor: &Actor) -> Result<bool, Error> {
+        self.set_administrator(name, true, actor).await
+    }
+
+    /// Undoes [`Db::make_administrator`]. `false`: no such user. Event `user.administrator`. Synced.
+    pub async fn unmake_administrator(&self, name: &str, actor: &Actor) -> Result<bool, Error> {
+        self.set_administrator(name, false, actor).await
+    }
+
+    /// Removes a user and its grants; what it pushed stays. `false`: no such user. Event `user.remove`. Synced.
+    pub async fn remove_user(&self, name: &str, actor: &Actor) -> Result<bool, Error> {
+        self.remove_subject(SubjectKind::User, name, Action::UserRemove, actor).await
+    }
+
+    async fn set_administrator(&self, name: &str, administrator: bool, actor: &Actor) -> Result<bool, Error> {
+        let (name, actor) = (name.to_owned(), actor.clone());
+        self.write(move |tx| {
+            Box::pin(async move {
+                let Some(id) = subject::find(tx, SubjectKind::User, &name).await? else { return Ok(false) };
+                let changed = tx
+                    .execute(
+                        "UPDATE subject SET administrator = $1 WHERE id = $2 AND administrator <> $1",
+                        &[administrator.into(), id.into()],
+                    )
+                    .await?;
+                if changed > 0 {
+                    subject::change_policy(tx).await?;
+                    let event = NewEvent::new(Action::UserAdministrator, &actor).reference(&name);
+                    let detail = serde_json::json!({ "administrator": administrator });
+                    event::append(tx, &event.detail(detail)).await?;
+                }
+                Ok(true)
+            })
+        })
+        .await
+    }
+
+    /// Disables or enables, with this event if that changes anything. `false`: no such subject.
+    pub(crate) async fn set_disabled(
+        &self,
+        kind: SubjectKind,
+        name: &str,
+        disabled: bool,
+        action: Action,
+        actor: &Actor,
+    ) -> Result<bool, Error> {
+        let (name, actor) = (name.to_owned(), actor.clone());
+        self.write(move |tx| {
+            Box::pin(async move {
+                let Some(id) = subject::find(tx, kind, &name).await? else { return Ok(false) };
+                if subject::set_disabled(tx, id, disabled).await? {
+                    event::append(tx, &NewEvent::new(action, &actor).reference(&name)).await?;
+                }
+                Ok(true)
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn remove_subject(
+        &self,
+        kind: SubjectKind,
+        name: &str,
+        action: Action,
+        actor: &Actor,
+    ) -> Result<bool, Error> {
+        let (name, actor) = (name.to_owned(), actor.clone());
+        self.write(move |tx| {
+            Box::pin(async move {
+                let Some(id) = subject::find(tx, kind, &name).await? else { return Ok(false) };
+                subject::remove(tx, id).await?;
+                event::append(tx, &NewEvent::new(action, &actor).reference(&name)).await?;
+                Ok(true)
+            })
+        })
+        .await
+    }
+}
+
+async fn create(tx: &mut Tx, new: &NewUser, actor: &Actor) -> Result<UserRow, Error> {
+    let created = tx
+        .execute(
+            "INSERT INTO subject (name, kind, administrator, disabled, password_hash, epoch, created_at)
+             VALUES ($1, 'user', $2, 0, $3, 1, $4) ON CONFLICT (name) DO NOTHING",
+            &[(&new.name).into(), new.administrator.into(), new.password_hash.as_ref().into(), tx.now().into()],
+        )
+        .await?;
+    if created == 0 {
+        return Err(Error::conflict(format!("a user or robot named '{}'", new.name)));
+    }
+    subject::change_policy(tx).await?;
+    let event = NewEvent::new(Action::UserAdd, actor).reference(&new.name);
+    event::append(tx, &event.detail(serde_json::json!({ "administrator": new.administrator }))).await?;
+    find(tx, &new.name).await?.ok_or_else(|| Error::corrupt("a user that was just created is missing"))
+}
+
+async fn find(tx: &mut Tx, name: &str) -> Result<Option<UserRow>, Error> {
+    tx.optional(
+        "SELECT id, name, administrator, disabled, password_hash, epoch, created_at, last_login_at
+         FROM subject WHERE name = $1 AND kind = 'user'",
+        &[name.into()],
+        user,
+    )
+    .await
+}
+
+fn user(row: &Row<'_>) -> Result<UserRow, Error> {
+    Ok(UserRow {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        administrator: row.get(2)?,
+        disabled: row.get(3)?,
+        password_hash: row.get(4)?,
+        epoch: row.get(5)?,
+        created_at: row.get(6)?,
+        last_login_at: row.get(7)?,
+    })
+}
