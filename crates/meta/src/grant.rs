@@ -56,9 +56,20 @@ pub struct GrantRow {
     pub created_at: Timestamp,
 }
 
+/// The end of [`Db::create_grant`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CreateGrant {
+    /// It counts now.
+    Done(GrantRow),
+    /// The same is there, with this id.
+    There(i64),
+    /// The subject is not there.
+    NoSubject,
+}
+
 impl Db {
-    /// Gives a grant. `None`: the subject is not there. Event `grant.add`. Synced.
-    pub async fn create_grant(&self, grant: NewGrant, actor: &Actor) -> Result<Option<GrantRow>, Error> {
+    /// Gives a grant, unless one with the same subject, verbs and patterns counts already. Event `grant.add`. Synced.
+    pub async fn create_grant(&self, grant: NewGrant, actor: &Actor) -> Result<CreateGrant, Error> {
         let actor = actor.clone();
         self.write(move |tx| {
             Box::pin(async move {
@@ -66,11 +77,15 @@ impl Db {
                     let there =
                         tx.optional("SELECT 1 FROM subject WHERE id = $1", &[id.into()], |_| Ok(())).await?.is_some();
                     if !there {
-                        return Ok(None);
+                        return Ok(CreateGrant::NoSubject);
                     }
                 }
+                if let Some(id) = same(tx, &grant).await? {
+                    return Ok(CreateGrant::There(id));
+                }
                 let id = add(tx, &grant, &actor).await?;
-                find(tx, id).await
+                let written = find(tx, id).await?;
+                written.map(CreateGrant::Done).ok_or_else(|| Error::corrupt("a grant that was just given is missing"))
             })
         })
         .await
@@ -81,16 +96,29 @@ impl Db {
         self.read(move |tx| Box::pin(async move { find(tx, id).await })).await
     }
 
-    /// Grants in the order of their rows, after `after`.
-    pub async fn list_grants(&self, after: Option<i64>, limit: usize) -> Result<Vec<GrantRow>, Error> {
+    /// Grants in the order of their rows, after `after`: of one subject (`Some(None)`: of anyone), or all.
+    #[expect(clippy::option_option, reason = "no filter, and the filter for anyone, are different")]
+    pub async fn list_grants(
+        &self,
+        of: Option<Option<i64>>,
+        after: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<GrantRow>, Error> {
         self.read(move |tx| {
             Box::pin(async move {
-                tx.query(
-                    &format!("{SELECT} WHERE g.id > $1 ORDER BY g.id LIMIT $2"),
-                    &[after.unwrap_or(i64::MIN).into(), rows(limit).into()],
-                    grant,
-                )
-                .await
+                let (after, limit) = (after.unwrap_or(i64::MIN), rows(limit));
+                match of {
+                    None => {
+                        let sql = format!("{SELECT} WHERE g.id > $1 ORDER BY g.id LIMIT $2");
+                        tx.query(&sql, &[after.into(), limit.into()], grant).await
+                    }
+                    Some(subject) => {
+                        let sql = format!(
+                            "{SELECT} WHERE g.subject_id IS NOT DISTINCT FROM $1 AND g.id > $2 ORDER BY g.id LIMIT $3"
+                        );
+                        tx.query(&sql, &[subject.into(), after.into(), limit.into()], grant).await
+                    }
+                }
             })
         })
         .await
@@ -127,6 +155,20 @@ impl Db {
         })
         .await
     }
+}
+
+/// The grant that says the same and has not expired, if there is one.
+async fn same(tx: &mut Tx, grant: &NewGrant) -> Result<Option<i64>, Error> {
+    let tags = serde_json::json!(grant.tags).to_string();
+    tx.optional(
+        "SELECT id FROM access_grant
+         WHERE subject_id IS NOT DISTINCT FROM $1 AND verbs = $2 AND repository = $3 AND tags = $4
+             AND (expires_at IS NULL OR expires_at > $5)
+         ORDER BY id LIMIT 1",
+        &[grant.subject.into(), (&grant.verbs).into(), (&grant.repository).into(), (&tags).into(), tx.now().into()],
+        |row| row.get(0),
+    )
+    .await
 }
 
 /// Writes a grant, with its event.

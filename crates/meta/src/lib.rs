@@ -46,7 +46,7 @@ pub use db::{Checkpoint, Db, FORMAT, MIN_READER, Options};
 pub use error::Error;
 pub use event::{Action, EventFilter, EventRow, NewEvent, Outcome};
 pub use gc::{GarbageRow, GcPlan, GcStep};
-pub use grant::{GrantRow, NewGrant};
+pub use grant::{CreateGrant, GrantRow, NewGrant};
 pub use hold::HoldRow;
 pub use idempotency::Reserve;
 pub use manifest::{
@@ -54,11 +54,11 @@ pub use manifest::{
     TagRight, TagVerb,
 };
 pub use referrer::ReferrerRow;
-pub use repository::RepositoryDetails;
-pub use robot::{NewRobot, RobotRow, SecretRow};
+pub use repository::{RepositoryDetails, RepositoryRow};
+pub use robot::{NewRobot, OlderSecrets, RobotRow, SecretRow};
 pub use signing_key::{NewSigningKey, SigningKeyRow};
 pub use stats::{GROUP_SIZE_BOUNDS, Stats};
 pub use subject::{CredentialRow, RulesRows, SubjectKind, SubjectRow};
 pub use tag::TagRow;
 pub use upload::{CreateUpload, Lease, UploadRow};
-pub use user::{NewUser, UserRow};
+pub use user::{NewUser, RemoveUser, UpdateUser, UserRow};

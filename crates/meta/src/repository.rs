@@ -19,6 +19,17 @@ pub(crate) struct RepositoryId {
     pub(crate) domain: i64,
 }
 
+/// A repository in a list for administrators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepositoryRow {
+    /// Its name.
+    pub name: RepositoryName,
+    /// When the first push to it ended.
+    pub created_at: Timestamp,
+    /// By whom: [`Actor::name`].
+    pub created_by: String,
+}
+
 /// What an administrator sees of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepositoryDetails {
@@ -32,6 +43,8 @@ pub struct RepositoryDetails {
     pub tags: u64,
     /// Live manifests.
     pub manifests: u64,
+    /// Live blobs.
+    pub blobs: u64,
     /// The sum of the sizes of its blobs, each counted once, whoever else has them too.
     pub bytes: u64,
 }
@@ -83,6 +96,23 @@ impl Db {
                     found.append(&mut names(tx, start, end.as_deref(), &last, limit - found.len()).await?);
                 }
                 Ok(found)
+            })
+        })
+        .await
+    }
+
+    /// All repositories in byte order of their names, after `last`.
+    pub async fn repository_rows(&self, last: Option<&str>, limit: usize) -> Result<Vec<RepositoryRow>, Error> {
+        let last = last.unwrap_or_default().to_owned();
+        self.read(move |tx| {
+            Box::pin(async move {
+                tx.query(
+                    "SELECT name, created_at, created_by FROM repository
+                     WHERE deleted_at IS NULL AND name > $1 ORDER BY name LIMIT $2",
+                    &[(&last).into(), rows(limit).into()],
+                    |row| Ok(RepositoryRow { name: row.get(0)?, created_at: row.get(1)?, created_by: row.get(2)? }),
+                )
+                .await
             })
         })
         .await
@@ -164,14 +194,14 @@ async fn details(tx: &mut Tx, name: RepositoryName) -> Result<Option<RepositoryD
             row.get(0)
         })
         .await?;
-    let bytes = tx
+    let (blobs, bytes) = tx
         .one(
-            "SELECT CAST(COALESCE(SUM(b.size), 0) AS BIGINT)
+            "SELECT COUNT(*), CAST(COALESCE(SUM(b.size), 0) AS BIGINT)
              FROM link l JOIN blob b ON b.domain = l.domain AND b.digest = l.digest
              WHERE l.repository_id = $1 AND l.state = 'live'",
             &[id.into()],
-            |row| row.get(0),
+            |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .await?;
-    Ok(Some(RepositoryDetails { name, created_at, created_by, tags, manifests, bytes }))
+    Ok(Some(RepositoryDetails { name, created_at, created_by, tags, manifests, blobs, bytes }))
 }

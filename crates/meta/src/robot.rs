@@ -10,8 +10,8 @@ use crate::subject::{self, SubjectKind};
 use crate::tx::{Row, Tx};
 use crate::value::limit as rows;
 
-/// How many secrets of a robot are valid at the same time: the new one and the one it replaces.
-const SECRETS: i64 = 2;
+/// How many secrets of a robot stay beside a new one: the one that it is to replace.
+const OLDER_SECRETS: i64 = 1;
 
 /// A robot to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +60,15 @@ pub struct SecretRow {
     pub created_at: Timestamp,
     /// From when on it opens nothing; none for as long as the robot.
     pub expires_at: Option<Timestamp>,
+}
+
+/// What becomes of a robot's secrets when it gets a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OlderSecrets {
+    /// The newest stays, so that the machine can be given the new one at leisure.
+    KeepNewest,
+    /// All end at once.
+    End,
 }
 
 impl Db {
@@ -120,50 +129,92 @@ impl Db {
         self.read(move |tx| Box::pin(async move { find(tx, &name).await })).await
     }
 
-    /// Adds a secret and removes the oldest, so that at most two are left. `None`: no such robot. Event `robot.rotate`.
+    /// Adds a secret, and moves the robot's expiry if one is given; the older secrets keep the old one. At most two are
+    /// left. Where one is removed, tokens that were issued before end. `None`: no such robot. Event `robot.rotate`.
     /// Synced.
     pub async fn rotate_robot(
         &self,
         name: &str,
         secret_hash: &str,
-        secret_expires_at: Option<Timestamp>,
+        older: OlderSecrets,
+        expires_at: Option<Timestamp>,
         actor: &Actor,
     ) -> Result<Option<RobotRow>, Error> {
         let (name, hash, actor) = (name.to_owned(), secret_hash.to_owned(), actor.clone());
         self.write(move |tx| {
             Box::pin(async move {
-                let Some(id) = subject::find(tx, SubjectKind::Robot, &name).await? else { return Ok(None) };
-                add_secret(tx, id, &hash, secret_expires_at).await?;
-                tx.execute(
-                    "DELETE FROM secret WHERE subject_id = $1 AND id NOT IN (
-                         SELECT id FROM secret WHERE subject_id = $1 ORDER BY id DESC LIMIT $2)",
-                    &[id.into(), SECRETS.into()],
-                )
-                .await?;
-                tx.execute("UPDATE subject SET epoch = epoch + 1 WHERE id = $1", &[id.into()]).await?;
+                let Some(robot) = find(tx, &name).await? else { return Ok(None) };
+                let stay = match older {
+                    OlderSecrets::KeepNewest => OLDER_SECRETS,
+                    OlderSecrets::End => 0,
+                };
+                let removed = tx
+                    .execute(
+                        "DELETE FROM secret WHERE subject_id = $1 AND id NOT IN (
+                             SELECT id FROM secret WHERE subject_id = $1 ORDER BY id DESC LIMIT $2)",
+                        &[robot.id.into(), stay.into()],
+                    )
+                    .await?;
+                if let Some(expires_at) = expires_at {
+                    set_expiry(tx, &robot, expires_at).await?;
+                }
+                add_secret(tx, robot.id, &hash, None).await?;
+                if removed > 0 {
+                    tx.execute("UPDATE subject SET epoch = epoch + 1 WHERE id = $1", &[robot.id.into()]).await?;
+                }
                 subject::change_policy(tx).await?;
-                event::append(tx, &NewEvent::new(Action::RobotRotate, &actor).reference(&name)).await?;
+                let event = NewEvent::new(Action::RobotRotate, &actor).reference(&name);
+                let expires_at = expires_at.or(robot.expires_at).map(|at| at.to_string());
+                let detail = serde_json::json!({ "expires_at": expires_at, "secrets_removed": removed });
+                event::append(tx, &event.detail(detail)).await?;
                 find(tx, &name).await
             })
         })
         .await
     }
 
-    /// Makes a robot able to do nothing, at once. `false`: no such robot. Event `robot.disable`. Synced.
-    pub async fn disable_robot(&self, name: &str, actor: &Actor) -> Result<bool, Error> {
-        self.set_disabled(SubjectKind::Robot, name, true, Action::RobotDisable, actor).await
-    }
-
-    /// Undoes [`Db::disable_robot`]. `false`: no such robot. Event `robot.enable`. Synced.
-    pub async fn enable_robot(&self, name: &str, actor: &Actor) -> Result<bool, Error> {
-        self.set_disabled(SubjectKind::Robot, name, false, Action::RobotEnable, actor).await
+    /// Makes a robot able to do nothing, or undoes that, at once. `None`: no such robot. Event `robot.disable` or
+    /// `robot.enable`, if that changes anything. Synced.
+    pub async fn update_robot(&self, name: &str, disabled: bool, actor: &Actor) -> Result<Option<RobotRow>, Error> {
+        let (name, actor) = (name.to_owned(), actor.clone());
+        self.write(move |tx| {
+            Box::pin(async move {
+                let Some(id) = subject::find(tx, SubjectKind::Robot, &name).await? else { return Ok(None) };
+                if subject::set_disabled(tx, id, disabled).await? {
+                    let action = if disabled { Action::RobotDisable } else { Action::RobotEnable };
+                    event::append(tx, &NewEvent::new(action, &actor).reference(&name)).await?;
+                }
+                find(tx, &name).await
+            })
+        })
+        .await
     }
 
     /// Removes a robot, its secrets and its grants; what it pushed stays. `false`: no such robot. Event `robot.remove`.
     /// Synced.
     pub async fn remove_robot(&self, name: &str, actor: &Actor) -> Result<bool, Error> {
-        self.remove_subject(SubjectKind::Robot, name, Action::RobotRemove, actor).await
+        let (name, actor) = (name.to_owned(), actor.clone());
+        self.write(move |tx| {
+            Box::pin(async move {
+                let Some(id) = subject::find(tx, SubjectKind::Robot, &name).await? else { return Ok(false) };
+                subject::remove(tx, id).await?;
+                event::append(tx, &NewEvent::new(Action::RobotRemove, &actor).reference(&name)).await?;
+                Ok(true)
+            })
+        })
+        .await
     }
+}
+
+/// Moves the expiry of a robot. Its secrets stay valid no longer than they were.
+async fn set_expiry(tx: &mut Tx, robot: &RobotRow, expires_at: Timestamp) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE secret SET expires_at = $1 WHERE subject_id = $2 AND expires_at IS NULL",
+        &[robot.expires_at.into(), robot.id.into()],
+    )
+    .await?;
+    tx.execute("UPDATE subject SET expires_at = $1 WHERE id = $2", &[expires_at.into(), robot.id.into()]).await?;
+    Ok(())
 }
 
 async fn add_secret(tx: &mut Tx, subject: i64, hash: &str, expires_at: Option<Timestamp>) -> Result<(), Error> {

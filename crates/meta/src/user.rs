@@ -43,6 +43,28 @@ pub struct UserRow {
     pub last_login_at: Option<Timestamp>,
 }
 
+/// The end of [`Db::update_user`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpdateUser {
+    /// It is so now.
+    Done(UserRow),
+    /// No such user.
+    Unknown,
+    /// Nothing was changed: nobody would be left who can log in to the admin API.
+    LastAdministrator,
+}
+
+/// The end of [`Db::remove_user`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemoveUser {
+    /// It is gone.
+    Done,
+    /// No such user.
+    Unknown,
+    /// Nothing was changed: nobody would be left who can log in to the admin API.
+    LastAdministrator,
+}
+
 impl Db {
     /// Creates a user; [`Error::Conflict`] when the name is taken. Event `user.add`. Synced.
     pub async fn create_user(&self, user: NewUser, actor: &Actor) -> Result<UserRow, Error> {
@@ -119,94 +141,83 @@ impl Db {
         .await
     }
 
-    /// Makes a user able to do nothing, at once. `false`: no such user. Event `user.disable`. Synced.
-    pub async fn disable_user(&self, name: &str, actor: &Actor) -> Result<bool, Error> {
-        self.set_disabled(SubjectKind::User, name, true, Action::UserDisable, actor).await
-    }
-
-    /// Undoes [`Db::disable_user`]. `false`: no such user. Event `user.enable`. Synced.
-    pub async fn enable_user(&self, name: &str, actor: &Actor) -> Result<bool, Error> {
-        self.set_disabled(SubjectKind::User, name, false, Action::UserEnable, actor).await
-    }
-
-    /// Lets a user use the admin API. `false`: no such user. Event `user.administrator`. Synced.
-    pub async fn make_administrator(&self, name: &str, actor: &Actor) -> Result<bool, Error> {
-        self.set_administrator(name, true, actor).await
-    }
-
-    /// Undoes [`Db::make_administrator`]. `false`: no such user. Event `user.administrator`. Synced.
-    pub async fn unmake_administrator(&self, name: &str, actor: &Actor) -> Result<bool, Error> {
-        self.set_administrator(name, false, actor).await
-    }
-
-    /// Removes a user and its grants; what it pushed stays. `false`: no such user. Event `user.remove`. Synced.
-    pub async fn remove_user(&self, name: &str, actor: &Actor) -> Result<bool, Error> {
-        self.remove_subject(SubjectKind::User, name, Action::UserRemove, actor).await
-    }
-
-    async fn set_administrator(&self, name: &str, administrator: bool, actor: &Actor) -> Result<bool, Error> {
-        let (name, actor) = (name.to_owned(), actor.clone());
-        self.write(move |tx| {
-            Box::pin(async move {
-                let Some(id) = subject::find(tx, SubjectKind::User, &name).await? else { return Ok(false) };
-                let changed = tx
-                    .execute(
-                        "UPDATE subject SET administrator = $1 WHERE id = $2 AND administrator <> $1",
-                        &[administrator.into(), id.into()],
-                    )
-                    .await?;
-                if changed > 0 {
-                    subject::change_policy(tx).await?;
-                    let event = NewEvent::new(Action::UserAdministrator, &actor).reference(&name);
-                    let detail = serde_json::json!({ "administrator": administrator });
-                    event::append(tx, &event.detail(detail)).await?;
-                }
-                Ok(true)
-            })
-        })
-        .await
-    }
-
-    /// Disables or enables, with this event if that changes anything. `false`: no such subject.
-    pub(crate) async fn set_disabled(
+    /// Makes a user an administrator or not, and able to do nothing or not, in one change; what is `None` stays. Events
+    /// `user.administrator`, `user.disable`, `user.enable`, of what changes. Synced.
+    pub async fn update_user(
         &self,
-        kind: SubjectKind,
         name: &str,
-        disabled: bool,
-        action: Action,
+        administrator: Option<bool>,
+        disabled: Option<bool>,
         actor: &Actor,
-    ) -> Result<bool, Error> {
+    ) -> Result<UpdateUser, Error> {
         let (name, actor) = (name.to_owned(), actor.clone());
         self.write(move |tx| {
             Box::pin(async move {
-                let Some(id) = subject::find(tx, kind, &name).await? else { return Ok(false) };
-                if subject::set_disabled(tx, id, disabled).await? {
+                let Some(id) = subject::find(tx, SubjectKind::User, &name).await? else {
+                    return Ok(UpdateUser::Unknown);
+                };
+                if (administrator == Some(false) || disabled == Some(true)) && is_last_administrator(tx, id).await? {
+                    return Ok(UpdateUser::LastAdministrator);
+                }
+                if let Some(administrator) = administrator {
+                    set_administrator(tx, id, &name, administrator, &actor).await?;
+                }
+                if let Some(disabled) = disabled
+                    && subject::set_disabled(tx, id, disabled).await?
+                {
+                    let action = if disabled { Action::UserDisable } else { Action::UserEnable };
                     event::append(tx, &NewEvent::new(action, &actor).reference(&name)).await?;
                 }
-                Ok(true)
+                Ok(find(tx, &name).await?.map_or(UpdateUser::Unknown, UpdateUser::Done))
             })
         })
         .await
     }
 
-    pub(crate) async fn remove_subject(
-        &self,
-        kind: SubjectKind,
-        name: &str,
-        action: Action,
-        actor: &Actor,
-    ) -> Result<bool, Error> {
+    /// Removes a user and its grants; what it pushed stays. Event `user.remove`. Synced.
+    pub async fn remove_user(&self, name: &str, actor: &Actor) -> Result<RemoveUser, Error> {
         let (name, actor) = (name.to_owned(), actor.clone());
         self.write(move |tx| {
             Box::pin(async move {
-                let Some(id) = subject::find(tx, kind, &name).await? else { return Ok(false) };
+                let Some(id) = subject::find(tx, SubjectKind::User, &name).await? else {
+                    return Ok(RemoveUser::Unknown);
+                };
+                if is_last_administrator(tx, id).await? {
+                    return Ok(RemoveUser::LastAdministrator);
+                }
                 subject::remove(tx, id).await?;
-                event::append(tx, &NewEvent::new(action, &actor).reference(&name)).await?;
-                Ok(true)
+                event::append(tx, &NewEvent::new(Action::UserRemove, &actor).reference(&name)).await?;
+                Ok(RemoveUser::Done)
             })
         })
         .await
     }
+}
+
+/// Whether this is the only user who may use the admin API and can log in. Asked in the transaction of the change.
+async fn is_last_administrator(tx: &mut Tx, id: i64) -> Result<bool, Error> {
+    let counts = "kind = 'user' AND administrator = 1 AND disabled = 0 AND password_hash IS NOT NULL";
+    let one =
+        tx.optional(&format!("SELECT 1 FROM subject WHERE {counts} AND id = $1"), &[id.into()], |_| Ok(())).await?;
+    let other = tx
+        .optional(&format!("SELECT 1 FROM subject WHERE {counts} AND id <> $1 LIMIT 1"), &[id.into()], |_| Ok(()))
+        .await?;
+    Ok(one.is_some() && other.is_none())
+}
+
+async fn set_administrator(tx: &mut Tx, id: i64, name: &str, administrator: bool, actor: &Actor) -> Result<(), Error> {
+    let changed = tx
+        .execute(
+            "UPDATE subject SET administrator = $1 WHERE id = $2 AND administrator <> $1",
+            &[administrator.into(), id.into()],
+        )
+        .await?;
+    if changed == 0 {
+        return Ok(());
+    }
+    subject::change_policy(tx).await?;
+    let event = NewEvent::new(Action::UserAdministrator, actor).reference(name);
+    event::append(tx, &event.detail(serde_json::json!({ "administrator": administrator }))).await
 }
 
 async fn create(tx: &mut Tx, new: &NewUser, actor: &Actor) -> Result<UserRow, Error> {
