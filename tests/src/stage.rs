@@ -101,7 +101,7 @@ impl Stage {
 
     /// The test's own client for one of the people.
     pub fn client(&self, who: &str) -> Client {
-        self.server.client(Login::Basic(who.to_owned(), PASSWORD.to_owned()))
+        self.server.client(Login::Bearer(who.to_owned(), PASSWORD.to_owned()))
     }
 
     /// Stops collecting, and fails unless each collection succeeded and `fsck` finds nothing.

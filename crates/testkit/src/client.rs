@@ -5,11 +5,14 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 
 use base64::Engine as _;
-use oci::Digest;
+use oci::{Algorithm, Digest, Hasher};
 
 use crate::http::{Body, Connection, Response};
 use crate::image::{INDEX, Image, MANIFEST};
 use crate::layout::Hashing;
+
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// Who a client is.
 #[derive(Clone, Debug)]
@@ -178,7 +181,7 @@ impl Client {
 
     /// Fetches a manifest; the answer as it is.
     pub fn manifest(&mut self, repository: &str, reference: &str) -> io::Result<Response> {
-        let accept = [("Accept", MANIFEST), ("Accept", INDEX)];
+        let accept = [("Accept", MANIFEST), ("Accept", INDEX), ("Accept", DOCKER_MANIFEST), ("Accept", DOCKER_LIST)];
         self.send(repository, "GET", &format!("/v2/{repository}/manifests/{reference}"), &accept, Body::None)
     }
 
@@ -200,6 +203,30 @@ impl Client {
     pub fn delete_manifest(&mut self, repository: &str, reference: &str) -> io::Result<u16> {
         let target = format!("/v2/{repository}/manifests/{reference}");
         Ok(self.send(repository, "DELETE", &target, &[], Body::None)?.status)
+    }
+
+    /// Fails unless a manifest and all that it names, whoever pushed it, is served with the bytes of its digest; the
+    /// manifest.
+    pub fn assert_whole(&mut self, repository: &str, reference: &str) -> io::Result<serde_json::Value> {
+        let response = self.manifest(repository, reference)?.expect_status(200)?;
+        let digest = Hasher::digest(Algorithm::Sha256, &response.body);
+        if response.header("docker-content-digest") != Some(digest.as_str()) {
+            return Err(io::Error::other(format!("{repository}:{reference}: the body is {digest}: {response:?}")));
+        }
+        let manifest: serde_json::Value = serde_json::from_slice(&response.body)?;
+        for child in manifest["manifests"].as_array().into_iter().flatten() {
+            self.assert_whole(repository, child["digest"].as_str().unwrap_or_default())?;
+        }
+        let layers = manifest["layers"].as_array().into_iter().flatten();
+        for descriptor in layers.chain(manifest.get("config")) {
+            let digest = descriptor["digest"].as_str().unwrap_or_default();
+            let wanted = Digest::parse(digest).map_err(io::Error::other)?;
+            let (status, actual, length) = self.hash_blob(repository, &wanted)?;
+            if status != 200 || actual != wanted || Some(length) != descriptor["size"].as_u64() {
+                return Err(io::Error::other(format!("{repository}: {wanted}: {status}, {length} bytes of {actual}")));
+            }
+        }
+        Ok(manifest)
     }
 
     /// Fails unless the repository serves every blob and manifest of the image with its exact bytes.
