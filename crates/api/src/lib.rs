@@ -31,7 +31,7 @@ pub use job::{
 pub use lifetime::{Lifetime, LifetimeError};
 pub use page::{ListQuery, Page};
 pub use repository::{Repository, RepositoryDetail, Tag};
-pub use robot::{CreateRobot, CreatedRobot, Robot, RobotQuery, RotateRobot, Secret};
+pub use robot::{CreateRobot, CreatedRobot, Robot, RotateRobot, Secret, UpdateRobot};
 pub use route::{Method, Route, path};
 pub use server_info::{Readiness, ServerInfo, Task, Whoami};
 pub use session::{RefreshSession, Session};

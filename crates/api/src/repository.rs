@@ -11,8 +11,10 @@ pub struct Repository {
     /// Its name.
     #[schema(examples("payments/api"))]
     pub name: String,
-    /// The first push.
+    /// When the first push to it ended.
     pub created_at: Time,
+    /// Who made it.
+    pub created_by: String,
 }
 
 /// A repository with what it holds.
@@ -20,8 +22,10 @@ pub struct Repository {
 pub struct RepositoryDetail {
     /// Its name.
     pub name: String,
-    /// The first push.
+    /// When the first push to it ended.
     pub created_at: Time,
+    /// Who made it.
+    pub created_by: String,
     /// Tags.
     pub tags: u64,
     /// Manifests, indexes among them.

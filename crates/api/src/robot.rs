@@ -1,7 +1,7 @@
 //! Robots.
 
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use crate::{Lifetime, Time};
 
@@ -53,12 +53,20 @@ pub struct CreateRobot {
     pub expires_at: Option<Time>,
 }
 
-/// Gives a robot a second secret; when it has two, the older one ends.
+/// Disables or enables a robot. Both end tokens that were issued before.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateRobot {
+    /// Cannot log in.
+    pub disabled: bool,
+}
+
+/// Gives a robot a second secret; when it has two, the older one ends, and so do tokens that were issued before.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RotateRobot {
     /// How long the robot and the new secret live from now on: more than 0, at most `366d`. When it is not given, the
-    /// robot's expiry stays.
+    /// robot's expiry stays. The older secret ends when it would have ended anyway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<Lifetime>,
     /// When they expire, instead of `expires_in`.
@@ -80,17 +88,4 @@ pub struct CreatedRobot {
     pub secret: Option<String>,
     /// When the robot and this secret expire.
     pub expires_at: Time,
-}
-
-/// Which robots are listed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct RobotQuery {
-    /// At most this many items: 1 to 1000, default 100.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u32>,
-    /// `next` of the page before.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cursor: Option<String>,
 }

@@ -75,12 +75,14 @@ routes! {
     UserRemove = Delete "/api/v1/users/{name}";
     /// [`crate::ChangePassword`] → [`crate::ChangedPassword`]
     UserPassword = Post "/api/v1/users/{name}/password";
-    /// [`crate::RobotQuery`] → page of [`crate::Robot`], by name
+    /// [`crate::ListQuery`] → page of [`crate::Robot`], by name
     RobotList = Get "/api/v1/robots";
     /// [`crate::CreateRobot`] → 201 [`crate::CreatedRobot`]
     RobotCreate = Post "/api/v1/robots";
     /// [`crate::Robot`]
     RobotShow = Get "/api/v1/robots/{name}";
+    /// [`crate::UpdateRobot`] → [`crate::Robot`]
+    RobotUpdate = Patch "/api/v1/robots/{name}";
     /// 204
     RobotRemove = Delete "/api/v1/robots/{name}";
     /// [`crate::RotateRobot`] → [`crate::CreatedRobot`]
