@@ -93,8 +93,8 @@ pub enum Damage {
 }
 
 impl Error {
-    /// The error of the system call `op` on `path`.
-    pub(crate) fn io(op: &'static str, path: &Path, source: io::Error) -> Self {
+    /// The error of the system call `op` on `path`, sorted into what the caller can do about it.
+    pub fn io(op: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Self::Full { op, path, source },

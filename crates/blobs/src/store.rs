@@ -63,6 +63,13 @@ impl Blobs {
         }
     }
 
+    /// As [`Blobs::open`], whatever its length.
+    pub async fn open_any(&self, key: &Key) -> Result<OpenFile, Error> {
+        match self {
+            Self::Fs(fs) => fs.open_file(key, None).await,
+        }
+    }
+
     /// Reads the whole file: its length and its digest by each of `algorithms`.
     pub async fn hash(&self, key: &Key, algorithms: &[Algorithm]) -> Result<(u64, Vec<Digest>), Error> {
         match self {

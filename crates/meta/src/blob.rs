@@ -132,6 +132,18 @@ impl Db {
         .await
     }
 
+    /// Whether a live manifest of the repository names the digest, whether it is there or not.
+    pub async fn names_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, Error> {
+        let (name, digest) = (repository.clone(), digest.clone());
+        self.read(move |tx| {
+            Box::pin(async move {
+                let Some(repository) = repository::find(tx, &name).await? else { return Ok(false) };
+                Ok(live_manifest_of(tx, repository.id, &digest).await?.is_some())
+            })
+        })
+        .await
+    }
+
     /// Touches the blob and its link, because a client was told that they are there and may name them in a manifest.
     /// Unsynced.
     pub async fn touch_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), Error> {

@@ -1,0 +1,178 @@
+//! Reading manifests and blobs.
+
+use std::time::Duration;
+
+use blobs::{Key, OpenFile, Source};
+use bytes::Bytes;
+use meta::{BlobRow, Location};
+use oci::{Digest, Hasher, Reference};
+use policy::{Access, Verb};
+
+use crate::{Error, Registry, unknown};
+
+/// A manifest, its bytes verified.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// The digest it was pushed under.
+    pub digest: Digest,
+    /// The type it was pushed with.
+    pub media_type: String,
+    /// Exactly what was pushed.
+    pub bytes: Bytes,
+}
+
+/// What a HEAD of a manifest tells.
+#[derive(Clone, Debug)]
+pub struct ManifestInfo {
+    /// The digest it was pushed under.
+    pub digest: Digest,
+    /// The type it was pushed with.
+    pub media_type: String,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// What a HEAD of a blob tells.
+#[derive(Clone, Debug)]
+pub struct BlobInfo {
+    /// The digest that was asked for.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// A blob open for reading.
+#[derive(Clone, Debug)]
+pub struct Blob {
+    /// The digest that was asked for.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Its bytes.
+    pub source: Source,
+}
+
+/// The manifest under `reference`. Its bytes are hashed before they are given out.
+pub async fn manifest(r: &Registry, access: &Access, reference: &Reference) -> Result<Manifest, Error> {
+    let repository = access.repository();
+    let row = match reference {
+        Reference::Tag(tag) => r.db().manifest_by_tag(repository, tag).await?,
+        Reference::Digest(digest) => r.db().manifest_by_digest(repository, digest).await?,
+    };
+    let Some(row) = row else { return unknown(r, access, Error::ManifestUnknown(reference.clone())).await };
+    let actual = Hasher::digest(row.digest.algorithm(), &row.bytes);
+    if actual != row.digest {
+        let source = format!("the row holds {actual}").into();
+        return Err(Error::Damaged { digest: row.digest, source: Some(source) });
+    }
+    Ok(Manifest { digest: row.digest, media_type: row.media_type, bytes: row.bytes })
+}
+
+/// What the manifest under `reference` is, without reading it.
+pub async fn manifest_head(r: &Registry, access: &Access, reference: &Reference) -> Result<ManifestInfo, Error> {
+    let repository = access.repository();
+    let row = match reference {
+        Reference::Tag(tag) => r.db().stat_manifest_by_tag(repository, tag).await?,
+        Reference::Digest(digest) => r.db().stat_manifest_by_digest(repository, digest).await?,
+    };
+    match row {
+        Some(row) => Ok(ManifestInfo { digest: row.digest, media_type: row.media_type, size: row.size }),
+        None => unknown(r, access, Error::ManifestUnknown(reference.clone())).await,
+    }
+}
+
+/// Whether the blob is in the repository. A stored copy that is damaged counts as absent for those who may push, so
+/// that they send it again, which heals it.
+pub async fn blob_head(r: &Registry, access: &Access, digest: &Digest) -> Result<BlobInfo, Error> {
+    match blob(r, access, digest).await {
+        Ok(blob) => Ok(BlobInfo { digest: blob.digest, size: blob.size }),
+        Err(error @ Error::Damaged { .. }) if access.may(Verb::Push) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "a damaged blob is answered as absent to a pusher"
+            );
+            Err(Error::BlobUnknown(digest.clone()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens the blob for reading.
+///
+/// Until a manifest of the repository names it, it is there only for those who may push. To those a 200 is a promise
+/// that it will still be there when they push the manifest, so it is touched first.
+pub async fn blob(r: &Registry, access: &Access, digest: &Digest) -> Result<Blob, Error> {
+    let mut gone: Option<Error> = None;
+    // Twice: between the query and the opening, a push of the same bytes may have put them elsewhere.
+    for _ in 0..2 {
+        let Some(row) = find(r, access, digest).await? else {
+            return unknown(r, access, Error::BlobUnknown(digest.clone())).await;
+        };
+        touch(r, access, digest, &row).await?;
+        match open(r, digest, &row).await {
+            Ok(source) => return Ok(Blob { digest: digest.clone(), size: row.size, source }),
+            Err(error @ Error::Damaged { .. }) => gone = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(gone.unwrap_or_else(|| Error::BlobUnknown(digest.clone())))
+}
+
+/// The row of a blob that this caller may read.
+async fn find(r: &Registry, access: &Access, digest: &Digest) -> Result<Option<BlobRow>, Error> {
+    match r.db().blob(access.repository(), digest).await? {
+        Some(row) if row.accepted || access.may(Verb::Push) => Ok(Some(row)),
+        // Everybody knows these bytes, and clients name them without having pushed them.
+        None if oci::is_empty_json(digest) && r.db().names_blob(access.repository(), digest).await? => {
+            Ok(Some(BlobRow {
+                size: oci::EMPTY_JSON.len() as u64,
+                location: Location::Inline(Bytes::from_static(oci::EMPTY_JSON)),
+                accepted: true,
+                touched_at: r.now(),
+                repository_id: 0,
+            }))
+        }
+        _ => Ok(None),
+    }
+}
+
+async fn touch(r: &Registry, access: &Access, digest: &Digest, row: &BlobRow) -> Result<(), Error> {
+    let quarter: Duration = r.settings().gc_grace / 4;
+    if !row.accepted && access.may(Verb::Push) && row.touched_at < r.now().minus(quarter) {
+        r.db().touch_blob(access.repository(), digest).await?;
+    }
+    Ok(())
+}
+
+/// The bytes of a row: its length is right, and so is its digest where anything speaks against it.
+async fn open(r: &Registry, digest: &Digest, row: &BlobRow) -> Result<Source, Error> {
+    let damaged = |source: crate::BoxError| Error::Damaged { digest: digest.clone(), source: Some(source) };
+    let (key, recorded) = match &row.location {
+        Location::Inline(bytes) => {
+            let actual = Hasher::digest(digest.algorithm(), bytes);
+            return match actual == *digest {
+                true => Ok(Source::Inline(bytes.clone())),
+                false => Err(damaged(format!("the row holds {actual}").into())),
+            };
+        }
+        Location::File { key, mtime_ns } => (key, *mtime_ns),
+    };
+    let key = Key::parse(key).ok_or_else(|| damaged(format!("the row names the file '{key}'").into()))?;
+    let OpenFile { file, size, mtime_ns } = match r.blobs().open(&key, row.size).await {
+        Ok(open) => open,
+        Err(error @ (blobs::Error::NotFound { .. } | blobs::Error::Damaged { .. })) => {
+            return Err(damaged(Box::new(error)));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if mtime_ns != recorded || r.settings().verify_reads {
+        let (_, actual) = r.blobs().hash(&key, &[digest.algorithm()]).await?;
+        if actual.first() != Some(digest) {
+            return Err(damaged(format!("the file {key} holds other bytes").into()));
+        }
+        if mtime_ns != recorded {
+            r.db().record_mtime(digest, key.as_str(), mtime_ns).await?;
+        }
+    }
+    Ok(Source::File { file, offset: 0, length: size })
+}
