@@ -45,7 +45,7 @@ pub struct Job {
     pub started_at: Time,
     /// When it ended.
     pub finished_at: Option<Time>,
-    /// What came of it, once it is done.
+    /// What came of it; while it is running, how far it is.
     pub report: Option<Report>,
     /// Why it failed.
     pub error: Option<String>,
@@ -86,6 +86,9 @@ pub struct GcReport {
     /// What was removed.
     #[serde(flatten)]
     pub removed: CollectionCounts,
+    /// A backup was under way, so bytes were left for the next run.
+    #[serde(default)]
+    pub held: bool,
     /// How long it took.
     pub duration_ms: u64,
 }
@@ -134,13 +137,13 @@ pub struct VerifyBackup {
 pub struct BackupReport {
     /// Where it is.
     pub directory: String,
-    /// Blobs in it.
+    /// Files of blobs in it; smaller blobs are in the database.
     pub blobs: u64,
-    /// Their bytes.
+    /// Their bytes, and those of the database.
     pub bytes: u64,
     /// Whether each blob was read and compared with its digest.
     pub verified: bool,
-    /// What was found wrong while verifying; empty when all is well.
+    /// What is wrong: blobs whose bytes were missing or damaged when the backup was made. Empty when all is well.
     pub findings: Vec<Finding>,
     /// How long it took.
     pub duration_ms: u64,
@@ -160,8 +163,11 @@ pub struct StartFsck {
 pub struct FsckReport {
     /// How much was looked at.
     pub checked: Checked,
-    /// What was found.
+    /// What was found: the first 10,000.
     pub findings: Vec<Finding>,
+    /// How many findings are not listed.
+    #[serde(default)]
+    pub omitted: u64,
     /// How long it took.
     pub duration_ms: u64,
 }
@@ -183,9 +189,11 @@ pub struct Checked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Worth knowing; nothing is lost.
+    /// Good to know; nothing is wrong.
     Note,
-    /// Something is damaged or missing.
+    /// Something is not in order, but nothing that was acknowledged is affected.
+    Warning,
+    /// Something that was acknowledged is damaged or missing.
     Error,
 }
 
