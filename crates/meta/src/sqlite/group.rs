@@ -8,8 +8,8 @@ use crate::tx::{Tx, TxFuture};
 
 /// A transaction that waits for the writer.
 pub(super) trait Job: Send {
-    /// Runs the body inside a savepoint; `false` when what it wrote is to be undone.
-    fn run(&mut self, tx: &mut Tx) -> bool;
+    /// Runs the body inside a savepoint. On an error what it wrote is to be undone.
+    fn run(&mut self, tx: &mut Tx) -> Result<(), Error>;
 
     /// Answers the caller once the group is committed, or with the group's failure: what the body saw may have been
     /// another member's rows that are not there after all, so its own result counts no more, good or bad.
@@ -34,12 +34,9 @@ where
     T: Send,
     F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send,
 {
-    fn run(&mut self, tx: &mut Tx) -> bool {
-        let Some(work) = self.work.take() else { return false };
-        let result = run_now(tx, work);
-        let keep = result.is_ok();
-        self.result = Some(result);
-        keep
+    fn run(&mut self, tx: &mut Tx) -> Result<(), Error> {
+        let Some(work) = self.work.take() else { return Ok(()) };
+        self.result.insert(run_now(tx, work)).as_ref().map(drop).map_err(Clone::clone)
     }
 
     fn answer(self: Box<Self>, failure: Option<&Error>) {

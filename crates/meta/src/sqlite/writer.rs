@@ -143,14 +143,14 @@ impl State {
         }
         let mut done = Vec::with_capacity(waiting.len());
         let mut waiting = waiting.into_iter();
-        let result = self.begin(durability).and_then(|()| {
+        let result = self.begin(durability).and_then(|before| {
             let mut kept = false;
             for Waiting { mut job, .. } in waiting.by_ref() {
                 let fate = self.savepoint(job.as_mut());
                 done.push(job);
                 kept |= fate?;
             }
-            self.end(kept)
+            self.end(kept, before)
         });
         match &result {
             Ok(kept) => self.count(durability, done.len(), *kept),
@@ -161,17 +161,20 @@ impl State {
             }
         }
         let failure = result.err();
+        let began = !done.is_empty();
         for job in done {
             job.answer(failure.as_ref());
         }
-        match &failure {
-            // The engine gave up in the middle: those behind have not been run and get their own commit.
-            Some(Error::Full | Error::Db { .. }) if !self.failed && waiting.len() > 0 => self.left.extend(waiting),
-            _ => waiting.for_each(|Waiting { job, .. }| job.answer(failure.as_ref())),
+        // Those behind a member that made the engine give up have not been run; they get their own commit.
+        if began {
+            self.left.extend(waiting);
+        } else {
+            waiting.for_each(|Waiting { job, .. }| job.answer(failure.as_ref()));
         }
     }
 
-    fn begin(&mut self, durability: Durability) -> Result<(), Error> {
+    /// Begins a transaction; the number of changes so far.
+    fn begin(&mut self, durability: Durability) -> Result<u64, Error> {
         if self.failed {
             return Err(Error::ReadOnly);
         }
@@ -185,7 +188,8 @@ impl State {
             tx.connection.execute_batch(&format!("PRAGMA synchronous = {level}")).map_err(failed)?;
             self.synced = Some(durability);
         }
-        tx.control("BEGIN IMMEDIATE").map_err(failed)
+        tx.control("BEGIN IMMEDIATE").map_err(failed)?;
+        Ok(tx.connection.total_changes())
     }
 
     /// Runs one transaction; whether it wrote something that is kept. An error is the end of the whole group.
@@ -196,13 +200,14 @@ impl State {
             tx.renew();
             tx.control("SAVEPOINT member").map_err(failed)?;
         }
-        let keep = job.run(&mut self.tx);
+        let result = job.run(&mut self.tx);
         let Tx::Sqlite(tx) = &self.tx;
         if tx.connection.is_autocommit() {
-            // Some errors, a full disk among them, make SQLite roll everything back on its own.
-            return Err(Error::Full);
+            // Some errors, a full disk among them, make SQLite roll back the whole transaction on its own.
+            let unknown = || Error::db("running a transaction", "the engine rolled it back");
+            return Err(result.err().unwrap_or_else(unknown));
         }
-        let keep = keep && !tx.is_abandoned();
+        let keep = result.is_ok() && !tx.is_abandoned();
         if !keep {
             tx.control("ROLLBACK TO member").map_err(failed)?;
         }
@@ -210,8 +215,10 @@ impl State {
         Ok(keep)
     }
 
-    fn end(&mut self, kept: bool) -> Result<bool, Error> {
+    /// Commits, unless nothing is kept or nothing was changed since `before`; whether it did.
+    fn end(&mut self, kept: bool, before: u64) -> Result<bool, Error> {
         let Tx::Sqlite(tx) = &self.tx;
+        let kept = kept && tx.connection.total_changes() > before;
         let Err(error) = tx.control(if kept { "COMMIT" } else { "ROLLBACK" }) else { return Ok(kept) };
         if kept && error.sqlite_error_code() == Some(rusqlite::ffi::ErrorCode::SystemIoFailure) {
             self.failed = true;
