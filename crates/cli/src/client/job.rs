@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use api::{Job, JobState, Report, Route};
+use api::{ErrorCode, Job, JobState, Report, Route};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::Client;
 use crate::error::Error;
@@ -19,10 +20,30 @@ impl Client {
         self.send(route, &[], body).await
     }
 
-    /// Waits until a job has ended, and returns what came of it.
-    pub async fn wait(&self, output: &Output, what: &'static str, job: Job) -> Result<Report, Error> {
+    /// Starts a job and waits for its end. When one of its kind is at work already, that one goes first.
+    pub async fn run(
+        &self,
+        output: &Output,
+        what: &'static str,
+        route: Route,
+        body: &impl Serialize,
+    ) -> Result<Report, Error> {
         let progress = Progress::start(output, what);
-        let result = self.watch(job).await;
+        let result = async {
+            loop {
+                let running = match self.start(route, body).await {
+                    Ok(job) => return self.watch(job).await?.report(self),
+                    Err(Error::Answer(refusal)) if refusal.code == ErrorCode::JobRunning.as_str() => refusal,
+                    Err(error) => return Err(error),
+                };
+                let id = running.details.get("id").and_then(Value::as_str).map(str::to_owned);
+                let Some(id) = id else { return Err(Error::Answer(running)) };
+                // How the other one ends is not our concern.
+                let job: Job = self.call(Route::JobShow, &[&id], &[]).await?;
+                self.watch(job).await?;
+            }
+        }
+        .await;
         progress.finish();
         result
     }
@@ -37,25 +58,30 @@ impl Client {
         Error::Foreign { target: self.target.to_string(), what: format!("it gave the report of a {kind} job") }
     }
 
-    async fn watch(&self, mut job: Job) -> Result<Report, Error> {
+    /// Asks until the job has ended, one way or the other.
+    async fn watch(&self, mut job: Job) -> Result<Ended, Error> {
         let mut pause = FIRST_PAUSE;
-        loop {
-            match (job.state, job.report) {
-                (JobState::Done, Some(report)) => return Ok(report),
-                (JobState::Failed, _) => {
-                    return Err(Error::JobFailed {
-                        why: job.error.unwrap_or_else(|| "it does not say why".to_owned()),
-                    });
-                }
-                (JobState::Done, None) => {
-                    let what = format!("job {} is done and has no report", job.id);
-                    return Err(Error::Foreign { target: self.target.to_string(), what });
-                }
-                (JobState::Running, _) => {}
-            }
+        while job.state == JobState::Running {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
             job = self.call(Route::JobShow, &[&job.id], &[]).await?;
+        }
+        Ok(Ended(job))
+    }
+}
+
+/// A job that is not running any more.
+struct Ended(Job);
+
+impl Ended {
+    fn report(self, client: &Client) -> Result<Report, Error> {
+        match (self.0.report, self.0.error) {
+            (Some(report), None) => Ok(report),
+            (_, Some(why)) => Err(Error::JobFailed { why }),
+            (None, None) => {
+                let what = format!("job {} has neither a report nor an error", self.0.id);
+                Err(Error::Foreign { target: client.target.to_string(), what })
+            }
         }
     }
 }

@@ -48,8 +48,8 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Error> {
         message: format!("{} is not UTF-8", PathBuf::from(name).display()),
         help: None,
     })?;
-    let job = client.start(Route::BackupCreate, &StartBackup { directory, verify: args.verify }).await?;
-    match client.wait(&context.output, "copying", job).await? {
+    let request = StartBackup { directory, verify: args.verify };
+    match client.run(&context.output, "copying", Route::BackupCreate, &request).await? {
         Report::Backup(report) => {
             show(context, &report)?;
             Ok(state_of(&report.findings))

@@ -27,8 +27,8 @@ pub struct Args {
 /// Checks through the server when one runs, else in the data directory.
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Error> {
     let client = context.client()?;
-    let job = client.start(Route::FsckRun, &StartFsck { repair: args.repair }).await?;
-    let report = match client.wait(&context.output, "checking", job).await? {
+    let request = StartFsck { repair: args.repair };
+    let report = match client.run(&context.output, "checking", Route::FsckRun, &request).await? {
         Report::Fsck(report) => report,
         other => return Err(client.unexpected_report(&other)),
     };
@@ -57,6 +57,7 @@ pub fn findings(findings: &[Finding]) -> String {
     findings.iter().fold(String::new(), |mut text, finding| {
         let severity = match finding.severity {
             Severity::Note => "note",
+            Severity::Warning => "warning",
             Severity::Error => "error",
         };
         let repaired = if finding.repaired { " (mended)" } else { "" };

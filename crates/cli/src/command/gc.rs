@@ -47,12 +47,12 @@ pub async fn run(context: &Context, command: Command) -> Result<Exit, Error> {
             if output.json() { output.value(&counts)? } else { output.text(&fields(&rows(&counts)))? }
         }
         Command::Run { wait, grace } => {
-            let job = client.start(Route::GcRun, &StartGc { grace }).await?;
             if !wait {
+                let job = client.start(Route::GcRun, &StartGc { grace }).await?;
                 output.note("collection started; see `portcullis event list --action gc.deleted`");
                 return if output.json() { output.value(&job).map(|()| Exit::Done) } else { Ok(Exit::Done) };
             }
-            match client.wait(output, "collecting garbage", job).await? {
+            match client.run(output, "collecting garbage", Route::GcRun, &StartGc { grace }).await? {
                 Report::Gc(report) => removed(context, &report)?,
                 other => return Err(client.unexpected_report(&other)),
             }
