@@ -6,7 +6,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use oci::Timestamp;
 use policy::{Subject, SubjectKind};
-use registry::{BoxError, Registry};
+use registry::Registry;
 
 /// The longest name that is looked up; robots' names reach it.
 const MAX_NAME: usize = 255;
@@ -41,17 +41,23 @@ pub enum Stored {
     Secrets(Vec<String>),
 }
 
-/// What is stored for an account.
-pub async fn stored(registry: &Registry, subject: &Subject, now: Timestamp) -> Result<Stored, BoxError> {
+/// What is stored for the account `name`, which must be that of `subject`. Asks the database the same whether there is
+/// such an account or not.
+pub async fn stored(
+    registry: &Registry,
+    name: &str,
+    subject: Option<&Subject>,
+    now: Timestamp,
+) -> Result<Stored, meta::Error> {
+    let row = registry.db().credentials(name).await?;
+    let Some((row, subject)) = row.zip(subject).filter(|(row, subject)| row.subject.id == subject.id.0) else {
+        return Ok(Stored::None);
+    };
     Ok(match subject.kind {
-        SubjectKind::User => {
-            let user = registry.db().user(&subject.name).await?;
-            user.and_then(|user| user.password_hash).map_or(Stored::None, Stored::Password)
-        }
+        SubjectKind::User => row.password_hash.map_or(Stored::None, Stored::Password),
         SubjectKind::Robot => {
-            let robot = registry.db().robot(&subject.name).await?;
-            let secrets = robot.map(|robot| robot.secrets).unwrap_or_default();
-            Stored::Secrets(secrets.into_iter().map(|secret| secret.hash).collect())
+            let live = row.secrets.into_iter().filter(|secret| secret.expires_at.is_none_or(|end| end > now));
+            Stored::Secrets(live.map(|secret| secret.hash).collect())
         }
     })
 }

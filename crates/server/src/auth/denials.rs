@@ -132,8 +132,8 @@ impl Journal {
 
     async fn write(&self, db: &Db, minute: i64) -> Result<(), meta::Error> {
         let (events, logins) = self.take(minute);
-        for (id, at) in logins {
-            db.set_last_login(id.0, at).await?;
+        if !logins.is_empty() {
+            db.set_last_login(logins.into_iter().map(|(id, at)| (id.0, at)).collect()).await?;
         }
         if events.is_empty() { Ok(()) } else { db.append_events(events).await }
     }

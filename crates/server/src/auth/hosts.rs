@@ -4,16 +4,8 @@ use http::StatusCode;
 use http::header::HOST;
 use http::request::Parts;
 
+pub use crate::config::Challenge as Scheme;
 use crate::config::PublicUrl;
-
-/// How credentials are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    /// With tokens of our own token service. Clients without credentials get a token too, so public images need no login.
-    Bearer,
-    /// With name and secret on each request. Clients that have none do not try at all.
-    Basic,
-}
 
 /// All of the names.
 #[derive(Clone, Debug)]

@@ -31,7 +31,7 @@ pub use password::HashError;
 pub use session::AdminSession;
 pub use token::{TokenKey, TokenKeys};
 
-use crate::state::{Peer, RequestId, RulesHandle};
+use crate::state::{Note, Peer, RequestId, RulesHandle};
 use backoff::Backoff;
 use password::Hashing;
 use token::{Holder, Token, Use};
@@ -196,6 +196,7 @@ impl Auth {
             let token = self.verify(value.trim(), usage).ok_or(AuthError::RejectedToken)?;
             let identity = token.holder.map_or(Identity::Anonymous, |holder| Identity::Subject(holder.id));
             let credential_id = format!("token:{}", token.id);
+            self.note(parts, identity);
             return Ok(origin.caller(identity, Credential::Token(token.scopes), &credential_id));
         }
         if !scheme.eq_ignore_ascii_case("basic") {
@@ -205,7 +206,21 @@ impl Auth {
             None => Ok(origin.caller(Identity::Anonymous, Credential::None, NO_CREDENTIAL)),
             Some((name, secret)) => {
                 let id = self.log_in(&name, &secret, &origin).await?;
+                self.note(parts, Identity::Subject(id));
                 Ok(origin.caller(Identity::Subject(id), Credential::Basic, "basic"))
+            }
+        }
+    }
+
+    /// Tells the access log who makes the request.
+    fn note(&self, parts: &Parts, identity: Identity) {
+        let Some(note) = parts.extensions.get::<Note>() else { return };
+        match identity {
+            Identity::Anonymous => note.set_subject("anonymous"),
+            Identity::Subject(id) => {
+                if let Some(subject) = self.0.setup.rules.load().subject(id) {
+                    note.set_subject(subject.label());
+                }
             }
         }
     }
@@ -294,12 +309,9 @@ impl Auth {
         self.check_pause(name, origin)?;
         let rules = self.0.setup.rules.load();
         let subject = rules.subject_by_name(name).filter(|subject| subject.is_active(self.now()));
-        let known = match subject {
-            Some(subject) => {
-                basic::stored(&self.0.setup.registry, subject, self.now()).await.map_err(AuthError::Internal)?
-            }
-            None => basic::Stored::None,
-        };
+        let known = basic::stored(&self.0.setup.registry, name, subject, self.now())
+            .await
+            .map_err(|error| AuthError::Internal(Box::new(error)))?;
         let right = match &known {
             basic::Stored::Secrets(hashes) if basic::is_one_of(secret, hashes) => true,
             known => {

@@ -107,6 +107,7 @@ async fn post(auth: &Auth, parts: &Parts, body: Body, origin: &Origin) -> Result
             return Err(Failure::Malformed(Error::new(ErrorCode::Unsupported, message)));
         }
     };
+    auth.note(parts, Identity::Subject(id));
     let (issued, refresh) = issue(auth, Some(id), &form.scopes, origin)?;
     let mut body = json!({
         "access_token": issued.token,

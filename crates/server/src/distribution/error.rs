@@ -103,10 +103,9 @@ pub struct Asked<'a> {
 /// The status of a code, where nothing more is known (the specification's list, and `distribution` for its own codes).
 pub fn status(code: ErrorCode) -> StatusCode {
     match code {
-        ErrorCode::BlobUnknown
-        | ErrorCode::BlobUploadUnknown
-        | ErrorCode::ManifestUnknown
-        | ErrorCode::NameUnknown => StatusCode::NOT_FOUND,
+        ErrorCode::BlobUnknown | ErrorCode::BlobUploadUnknown | ErrorCode::ManifestUnknown | ErrorCode::NameUnknown => {
+            StatusCode::NOT_FOUND
+        }
         ErrorCode::BlobUploadInvalid
         | ErrorCode::DigestInvalid
         | ErrorCode::ManifestBlobUnknown
@@ -159,9 +158,7 @@ pub fn answer(failure: Failure, asked: &Asked<'_>) -> Response {
 
 fn route(error: RouteError) -> Response {
     match error {
-        RouteError::NotFound => {
-            with_status(StatusCode::NOT_FOUND, ErrorCode::Unsupported, "there is no such endpoint")
-        }
+        RouteError::NotFound => with_status(StatusCode::NOT_FOUND, ErrorCode::Unsupported, "there is no such endpoint"),
         RouteError::Method(allow) => {
             let mut response = one(ErrorCode::Unsupported, &format!("this endpoint takes {allow}"));
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
@@ -266,9 +263,7 @@ fn operation(error: registry::Error, asked: &Asked<'_>) -> Response {
             let response = with_status(StatusCode::INSUFFICIENT_STORAGE, ErrorCode::Unavailable, message);
             retry(response, Duration::from_secs(60))
         }
-        Error::ReadOnly => {
-            retry(one(ErrorCode::Unavailable, "the registry cannot write now"), Duration::from_secs(30))
-        }
+        Error::ReadOnly => retry(one(ErrorCode::Unavailable, "the registry cannot write now"), Duration::from_secs(30)),
         Error::Unavailable { retry_after_s, source } => {
             if let Some(source) = source {
                 tracing::warn!(request_id = asked.request_id, error = %chain(source.as_ref()), "a store did not answer");

@@ -112,12 +112,7 @@ async fn handle(
 }
 
 /// What to answer to who shows no credentials: the challenge, with the scope that the request would need.
-fn nobody(
-    route: &Result<Route, RouteError>,
-    rules: &Arc<Rules>,
-    caller: &Arc<Caller>,
-    state: &AppState,
-) -> Refusal {
+fn nobody(route: &Result<Route, RouteError>, rules: &Arc<Rules>, caller: &Arc<Caller>, state: &AppState) -> Refusal {
     let now = (state.clock)();
     let refusal = match route {
         Ok(Route::Catalog) => policy::authorize_catalog(rules, caller, now).err(),

@@ -1,0 +1,9 @@
+//! The whole router in this process.
+
+mod quirks_auth;
+mod quirks_blobs;
+mod quirks_lists;
+mod quirks_manifests;
+mod quirks_transport;
+mod quirks_uploads;
+mod world;
