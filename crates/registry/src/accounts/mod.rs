@@ -13,9 +13,7 @@ use meta::Actor;
 use oci::Timestamp;
 use policy::AdminAccess;
 
-pub use grants::{
-    Given, GranteeName, NewGrant, add_grant, grant, grants, remove_grant, remove_grants_of,
-};
+pub use grants::{Given, GranteeName, NewGrant, add_grant, grant, grants, remove_grant, remove_grants_of};
 pub use name::{AccountName, Namespace};
 pub use robots::{
     DEFAULT_LIFETIME, MAX_LIFETIME, NewSecret, add_robot, change_robot, remove_robot, robot, robots, rotate_robot,

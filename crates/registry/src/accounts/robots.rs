@@ -30,12 +30,7 @@ pub struct NewSecret {
 }
 
 /// Robots in the order of their names, after `after`.
-pub async fn robots(
-    r: &Registry,
-    _: &AdminAccess,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<Vec<RobotRow>, Error> {
+pub async fn robots(r: &Registry, _: &AdminAccess, after: Option<&str>, limit: usize) -> Result<Vec<RobotRow>, Error> {
     Ok(r.db().robots(after, limit).await?)
 }
 
@@ -85,12 +80,7 @@ pub async fn rotate_robot(
 }
 
 /// Disables or enables a robot.
-pub async fn change_robot(
-    r: &Registry,
-    access: &AdminAccess,
-    name: &str,
-    disabled: bool,
-) -> Result<RobotRow, Error> {
+pub async fn change_robot(r: &Registry, access: &AdminAccess, name: &str, disabled: bool) -> Result<RobotRow, Error> {
     r.db().update_robot(name, disabled, &actor(access)).await?.ok_or_else(|| missing(name))
 }
 

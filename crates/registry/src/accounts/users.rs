@@ -19,12 +19,7 @@ pub struct UserChange {
 }
 
 /// Users in the order of their names, after `after`.
-pub async fn users(
-    r: &Registry,
-    _: &AdminAccess,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<Vec<UserRow>, Error> {
+pub async fn users(r: &Registry, _: &AdminAccess, after: Option<&str>, limit: usize) -> Result<Vec<UserRow>, Error> {
     Ok(r.db().users(after, limit).await?)
 }
 
@@ -52,8 +47,7 @@ pub async fn add_first_user(
     access: &AdminAccess,
     password_hash: String,
 ) -> Result<Option<UserRow>, Error> {
-    let new =
-        NewUser { name: FIRST_USER.to_owned(), administrator: true, password_hash: Some(password_hash) };
+    let new = NewUser { name: FIRST_USER.to_owned(), administrator: true, password_hash: Some(password_hash) };
     let grant = NewGrant {
         subject: None,
         role: Some(Role::Maintainer.as_str().to_owned()),
@@ -68,12 +62,7 @@ pub async fn add_first_user(
 
 /// Changes a user, all or nothing. Nobody, the owner of the data directory included, can take away or disable the last
 /// administrator: it would be a mistake, and whoever means it makes another one first.
-pub async fn change_user(
-    r: &Registry,
-    access: &AdminAccess,
-    name: &str,
-    change: UserChange,
-) -> Result<UserRow, Error> {
+pub async fn change_user(r: &Registry, access: &AdminAccess, name: &str, change: UserChange) -> Result<UserRow, Error> {
     match r.db().update_user(name, change.administrator, change.disabled, &actor(access)).await? {
         UpdateUser::Done(user) => Ok(user),
         UpdateUser::Unknown => Err(missing(name)),
@@ -82,12 +71,7 @@ pub async fn change_user(
 }
 
 /// Sets a password by its PHC string. What the old one opened ends.
-pub async fn set_password(
-    r: &Registry,
-    access: &AdminAccess,
-    name: &str,
-    password_hash: String,
-) -> Result<(), Error> {
+pub async fn set_password(r: &Registry, access: &AdminAccess, name: &str, password_hash: String) -> Result<(), Error> {
     match r.db().set_user_password(name, &password_hash, &actor(access)).await? {
         true => Ok(()),
         false => Err(missing(name)),

@@ -122,9 +122,10 @@ pub async fn append(
     position: Position,
     body: Body,
 ) -> Result<Upload, Error> {
-    let (lease, row, expected) = take(r, access, id, position).await?;
-    let hashers = receive::hashers(&row, &new_hashers(&row));
+    let (registry, access, upload) = (r.clone(), access.clone(), id.clone());
     let received = spawn(async move {
+        let (lease, row, expected) = take(&registry, &access, &upload, position).await?;
+        let hashers = receive::hashers(&row, &new_hashers(&row));
         let received = receive(lease, row, hashers, body, expected).await?;
         let offset = received.offset;
         match received.save().await? {
@@ -148,10 +149,14 @@ pub async fn finish(
     body: Body,
     again: Again<'_>,
 ) -> Result<Digest, Error> {
-    let (lease, row, expected) = take(r, access, id, position).await?;
-    let hashers = receive::hashers(&row, &[digest.algorithm()]);
-    let received = spawn(receive(lease, row, hashers, body, expected)).await?;
-    complete(r, received, digest, again).await
+    let (registry, access, upload) = (r.clone(), access.clone(), id.clone());
+    let algorithm = digest.algorithm();
+    let received = spawn(async move {
+        let (lease, row, expected) = take(&registry, &access, &upload, position).await?;
+        let hashers = receive::hashers(&row, &[algorithm]);
+        receive(lease, row, hashers, body, expected).await
+    });
+    complete(r, received.await?, digest, again).await
 }
 
 /// Receives a blob in one request. Nothing is left of it when it fails, for the client knows no session to resume.
@@ -175,9 +180,13 @@ pub async fn monolithic(
     let position = Position { length, ..Position::default() };
     let body = stream::once(async { Ok(head.freeze()) }).chain(body).boxed();
     let discard = Discard { registry: r.clone(), access: access.clone(), id: Some(upload.id.clone()) };
-    let done = finish(r, access, &upload.id, position, digest, body, again).await?;
+    let done = finish(r, access, &upload.id, position, digest, body, again).await;
     discard.disarm();
-    Ok(done)
+    if done.is_err() {
+        // If it fails, the session expires.
+        let _ = cancel(r, access, &upload.id).await;
+    }
+    done
 }
 
 /// A blob that fits in the database needs no session.
@@ -202,7 +211,7 @@ async fn small(
     Ok(digest.clone())
 }
 
-/// Discards the session of an upload in one request, however that ends.
+/// Discards the session of an upload in one request whose future is dropped.
 struct Discard {
     registry: Registry,
     access: Access,

@@ -3,4 +3,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod backup;
+mod delete;
+mod fsck;
+mod gc;
+mod list;
+mod manifest;
+mod pull;
 mod push;

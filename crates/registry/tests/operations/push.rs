@@ -257,6 +257,8 @@ async fn a_dropped_request_gives_its_lease_back() {
     let request = tokio::spawn(async move { push::append(&registry, &access, &upload, at(0), waiting).await });
     let content = bytes(300_000);
     sender.send(Ok(content.clone().into())).await.unwrap();
+    // The channel holds one: now the first is being worked on.
+    sender.send(Ok("".into())).await.unwrap();
     request.abort();
     assert!(request.await.unwrap_err().is_cancelled());
     sender.send(Err(std::io::ErrorKind::ConnectionReset.into())).await.unwrap();
@@ -306,7 +308,9 @@ async fn unacknowledged_bytes_are_cut_off() {
 async fn a_session_that_lost_its_bytes_is_gone() {
     let world = world();
     let alice = world.access(ALICE, "a/b");
-    for damage in [|path: &std::path::Path| std::fs::remove_file(path), |path: &std::path::Path| std::fs::write(path, "short")] {
+    for damage in
+        [|path: &std::path::Path| std::fs::remove_file(path), |path: &std::path::Path| std::fs::write(path, "short")]
+    {
         let id = start(&world, &alice).await;
         append(&world, &alice, &id, at(0), &bytes(300_000)).await.unwrap();
         for file in world.files() {
