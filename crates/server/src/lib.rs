@@ -1,1 +1,20 @@
 //! HTTP, authentication, configuration, background tasks and metrics.
+//!
+//! [`serve::serve`] builds everything from a [`config::Config`] and runs until a signal. A request comes in through
+//! [`listen`], goes to the router of its listener ([`main_router`], [`admin`], [`health`]), and meets an operation of the
+//! `registry` crate. What is wrong at start is an [`Error`] with an exit state. The commands that work without a server
+//! are in [`offline`].
+
+pub mod admin;
+pub mod auth;
+pub mod clock;
+pub mod config;
+mod distribution;
+mod error;
+pub mod listen;
+pub mod logs;
+pub mod main_router;
+pub mod metrics;
+pub mod state;
+
+pub use error::{Error, Kind};

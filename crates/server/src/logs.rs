@@ -77,10 +77,10 @@ pub fn start(config: &LogConfig, clock: Clock) -> Result<Guard, io::Error> {
     let dropped = Arc::new(AtomicU64::new(0));
     let lines = Lines { sender: sender.clone(), dropped: dropped.clone() };
     let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
         .with_env_filter(filter)
         .with_writer(lines)
         .event_format(Form { json, clock })
-        .with_ansi(false)
         .finish();
     if tracing::subscriber::set_global_default(subscriber).is_err() {
         return Ok(Guard(None));
@@ -204,7 +204,9 @@ struct Escaped<'a>(&'a str);
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.0.chars() {
-            if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            if c.is_control()
+                || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            {
                 write!(f, "{}", c.escape_default())?;
             } else {
                 f.write_char(c)?;
@@ -288,7 +290,13 @@ mod tests {
 
     #[test]
     fn forms() {
-        let fields = || fields(&[("message", Value::from("ready")), ("main", Value::from("127.0.0.1:1")), ("q", Value::from("a \"b"))]);
+        let fields = || {
+            fields(&[
+                ("message", Value::from("ready")),
+                ("main", Value::from("127.0.0.1:1")),
+                ("q", Value::from("a \"b")),
+            ])
+        };
         assert_eq!(line(false, "T", "INFO", fields()), "T INFO  ready main=127.0.0.1:1 q=\"a \\\"b\"\n");
         assert_eq!(
             line(true, "T", "INFO", fields()),

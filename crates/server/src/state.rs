@@ -1,16 +1,16 @@
 //! What every request is handled with, and what the listener says about a request.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use oci::Clock;
-use policy::Rules;
+use policy::{Grant, Grantee, RepositoryPattern, Rules, Subject, SubjectId, SubjectKind, TagPattern, Verbs};
 use registry::Registry;
 
 use crate::auth::Auth;
 use crate::config::Config;
+use crate::error::Error;
 use crate::metrics::Metrics;
 
 /// What the handlers of all listeners share.
@@ -28,6 +28,80 @@ pub struct AppState {
     pub metrics: Metrics,
     /// The time of day.
     pub clock: Clock,
+}
+
+/// Who may do what, as a snapshot of the database that is replaced before a change of it is answered. Clones are the same.
+#[derive(Clone)]
+pub struct RulesHandle(Arc<Snapshot>);
+
+struct Snapshot {
+    db: meta::Db,
+    rules: ArcSwap<Rules>,
+    /// One at a time, so that an older snapshot never replaces a newer one.
+    reloading: tokio::sync::Mutex<()>,
+}
+
+impl RulesHandle {
+    /// Reads the rules of this database.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn open(db: meta::Db) -> Result<Self, Error> {
+        let handle =
+            Self(Arc::new(Snapshot { db, rules: ArcSwap::default(), reloading: tokio::sync::Mutex::default() }));
+        handle.reload().await?;
+        Ok(handle)
+    }
+
+    /// The rules of the moment. Ask for them once a request.
+    pub fn load(&self) -> Arc<Rules> {
+        self.0.rules.load_full()
+    }
+
+    /// Reads the rules again. Whoever changed subjects or grants calls this before the change is answered.
+    ///
+    /// # Errors
+    /// When the database cannot be read; the old rules stay.
+    pub async fn reload(&self) -> Result<(), Error> {
+        let _alone = self.0.reloading.lock().await;
+        let rows = self.0.db.rules().await.map_err(|error| Error::Database(Box::new(error)))?;
+        self.0.rules.store(Arc::new(rules(rows)));
+        Ok(())
+    }
+}
+
+fn rules(rows: meta::RulesRows) -> Rules {
+    let subjects = rows.subjects.into_iter().map(|row| Subject {
+        id: SubjectId(row.id),
+        name: row.name.into(),
+        kind: match row.kind {
+            meta::SubjectKind::User => SubjectKind::User,
+            meta::SubjectKind::Robot => SubjectKind::Robot,
+        },
+        administrator: row.administrator,
+        disabled: row.disabled,
+        epoch: row.epoch,
+        expires_at: row.expires_at,
+    });
+    let grants = rows.grants.iter().filter_map(|row| match grant(row) {
+        Ok(grant) => Some(grant),
+        Err(error) => {
+            tracing::error!(grant = row.id, error = %error, "a grant in the database cannot be read and gives nothing");
+            None
+        }
+    });
+    Rules::new(rows.epoch, subjects.collect(), grants.collect())
+}
+
+fn grant(row: &meta::GrantRow) -> Result<Grant, policy::Error> {
+    Ok(Grant {
+        id: row.id,
+        grantee: row.subject.map_or(Grantee::Anonymous, |id| Grantee::Subject(SubjectId(id))),
+        verbs: Verbs::parse(&row.verbs)?,
+        repository: RepositoryPattern::parse(&row.repository)?,
+        tags: row.tags.iter().map(|tag| TagPattern::parse(tag)).collect::<Result<_, _>>()?,
+        expires_at: row.expires_at,
+    })
 }
 
 /// Where a request came in; the listener puts it into the extensions of each request.
@@ -54,6 +128,34 @@ pub enum Listener {
     Socket,
 }
 
+impl Listener {
+    /// Its name in logs, metrics and `addresses.json`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Main => "main",
+            Self::Admin => "admin",
+            Self::Ops => "ops",
+            Self::Socket => "socket",
+        }
+    }
+}
+
 /// The id of a request, which its answer, its log lines and its events carry; in the extensions of each request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId(pub String);
+
+/// What the handlers tell the access log about a request; in the extensions of each request.
+#[derive(Clone, Debug, Default)]
+pub struct Note(Arc<OnceLock<String>>);
+
+impl Note {
+    /// Who made the request: `user:alice`. Only the first call counts.
+    pub fn set_subject(&self, subject: impl Into<String>) {
+        let _ = self.0.set(subject.into());
+    }
+
+    /// Who made it, if that was found out.
+    pub fn subject(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
+    }
+}

@@ -10,8 +10,8 @@ use super::gather::{Problem, Raw, Typed, Value, resolve};
 use super::keys::{self, Form, KEYS};
 use super::value::{ByteSize, parse_duration};
 use super::{
-    AdminConfig, AuthConfig, BootstrapConfig, Config, ContentConfig, GcConfig, KeysConfig, LimitsConfig, LogConfig,
-    LogFormat, OpsConfig, PublicUrl, ServerConfig, Setting, StorageConfig, TlsFiles, UploadConfig,
+    AdminConfig, AuthConfig, BootstrapConfig, Challenge, Config, ContentConfig, GcConfig, KeysConfig, LimitsConfig,
+    LogConfig, LogFormat, OpsConfig, PublicUrl, ServerConfig, Setting, StorageConfig, TlsFiles, UploadConfig,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -104,9 +104,14 @@ impl Checker<'_> {
     }
 
     fn auth(&mut self) -> Option<AuthConfig> {
+        let challenge = self.one("auth.challenge", |text| match text {
+            "bearer" => Ok(Challenge::Bearer),
+            "basic" => Ok(Challenge::Basic),
+            _ => Err(format!("`{text}` is neither `bearer` nor `basic`")),
+        });
         let token_lifetime = self.duration("auth.token_lifetime", SECOND..=DAY);
         let backoff = self.duration("auth.backoff", Duration::ZERO..=DAY);
-        Some(AuthConfig { token_lifetime: token_lifetime?, backoff: backoff? })
+        Some(AuthConfig { challenge: challenge?, token_lifetime: token_lifetime?, backoff: backoff? })
     }
 
     fn limits(&mut self) -> Option<LimitsConfig> {

@@ -316,7 +316,9 @@ fn typed(value: &DeValue<'_>) -> Result<Typed, String> {
             .map_err(|_| "is too large a number".to_owned()),
         DeValue::Array(items) => items
             .iter()
-            .map(|item| item.get_ref().as_str().map(str::to_owned).ok_or_else(|| "is a list of more than texts".to_owned()))
+            .map(|item| {
+                item.get_ref().as_str().map(str::to_owned).ok_or_else(|| "is a list of more than texts".to_owned())
+            })
             .collect::<Result<_, _>>()
             .map(Typed::List),
         DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => {

@@ -179,6 +179,13 @@ pub const KEYS: &[Key] = &[
          the data directory.",
     ),
     key(
+        "auth.challenge",
+        Form::Choice(&["bearer", "basic"]),
+        "bearer",
+        "How clients are asked for credentials: with the token service, or with name and password on each request. Both are \
+         taken in either case; with `basic` nobody gets at public images without a login.",
+    ),
+    key(
         "auth.token_lifetime",
         Form::Duration,
         "15m",
@@ -197,12 +204,7 @@ pub const KEYS: &[Key] = &[
         "false",
         "Accept image manifests whose layers are not in the repository.",
     ),
-    key(
-        "limits.manifest",
-        Form::Size,
-        "4MiB",
-        "The largest manifest.",
-    ),
+    key("limits.manifest", Form::Size, "4MiB", "The largest manifest."),
     key(
         "limits.connections",
         Form::Count,
@@ -235,12 +237,7 @@ pub const KEYS: &[Key] = &[
         "30s",
         "How long a client may take for the TLS handshake, and how long for a request's headers.",
     ),
-    key(
-        "limits.idle",
-        Form::Duration,
-        "120s",
-        "How long a connection may stay open without a request.",
-    ),
+    key("limits.idle", Form::Duration, "120s", "How long a connection may stay open without a request."),
     key(
         "limits.progress",
         Form::Size,
@@ -248,30 +245,15 @@ pub const KEYS: &[Key] = &[
         "What a client has to send of a body, or take of an answer, in a second, averaged over `limits.progress_time`; time \
          that the server needs does not count. `0` switches it off.",
     ),
-    key(
-        "limits.progress_time",
-        Form::Duration,
-        "60s",
-        "The time over which `limits.progress` is measured.",
-    ),
+    key("limits.progress_time", Form::Duration, "60s", "The time over which `limits.progress` is measured."),
     key(
         "limits.failed_logins",
         Form::Count,
         "10",
         "Failed logins of a source or an account before `auth.backoff` begins. A success forgets the account's.",
     ),
-    key(
-        "upload.idle",
-        Form::Duration,
-        "24h",
-        "An upload session that nobody touches for this long is removed.",
-    ),
-    key(
-        "gc.interval",
-        Form::Duration,
-        "1h",
-        "Time between two collections.",
-    ),
+    key("upload.idle", Form::Duration, "24h", "An upload session that nobody touches for this long is removed."),
+    key("gc.interval", Form::Duration, "1h", "Time between two collections."),
     key(
         "gc.grace",
         Form::Duration,
@@ -307,15 +289,19 @@ pub fn find(name: &str) -> Option<&'static Key> {
 /// The known key that `name` was probably meant to be.
 pub fn nearest(name: &str) -> Option<&'static str> {
     let last = |key: &str| key.rsplit('.').next().map(str::to_owned);
+    let section = name.contains('.');
     KEYS.iter()
-        .map(|key| {
-            // A right last part in a wrong section counts for more than a few letters.
+        .enumerate()
+        .filter_map(|(place, key)| {
+            let distance = distance(key.name, name);
+            // A right last part in a wrong section is as good as a few wrong letters; without any section the first key
+            // of that last part is meant.
             let same_end = last(key.name) == last(name);
-            (distance(key.name, name).saturating_sub(if same_end { 8 } else { 0 }), key.name)
+            let near = distance <= 2 + key.name.len() / 5 || same_end && distance <= 12;
+            near.then_some((if same_end && !section { 0 } else { distance }, place, key.name))
         })
-        .filter(|(distance, key)| *distance <= 2 + key.len() / 5)
         .min()
-        .map(|(_, key)| key)
+        .map(|(_, _, key)| key)
 }
 
 /// Levenshtein's distance, on at most the first 64 bytes of each.

@@ -140,10 +140,21 @@ pub struct KeysConfig {
 /// Authentication.
 #[derive(Clone, Debug)]
 pub struct AuthConfig {
+    /// How clients are asked for credentials.
+    pub challenge: Challenge,
     /// Life of an access token.
     pub token_lifetime: Duration,
     /// First wait after too many failed logins; zero is never.
     pub backoff: Duration,
+}
+
+/// How clients are asked for credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Challenge {
+    /// With the token service.
+    Bearer,
+    /// With name and password.
+    Basic,
 }
 
 /// Content.
@@ -269,7 +280,9 @@ impl Config {
                 && !address.ip().to_canonical().is_loopback()
             {
                 return Err(Error::refuse(
-                    format!("{key} is {address}: beyond loopback, passwords and images would cross the network in the clear"),
+                    format!(
+                        "{key} is {address}: beyond loopback, passwords and images would cross the network in the clear"
+                    ),
                     "set server.tls.certificate and server.tls.key (`portcullis init` makes them), or name the peers that may \
                      speak plain HTTP in server.plain_from",
                 ));

@@ -133,7 +133,14 @@ mod tests {
     #[test]
     fn hosts() {
         let url = PublicUrl::parse("https://a.example").unwrap();
-        for (host, same) in [("a.example", true), ("A.EXAMPLE:443", true), ("a.example:80", false), ("b.example", false), ("x@a.example", false), ("", false)] {
+        for (host, same) in [
+            ("a.example", true),
+            ("A.EXAMPLE:443", true),
+            ("a.example:80", false),
+            ("b.example", false),
+            ("x@a.example", false),
+            ("", false),
+        ] {
             assert_eq!(url.is_host(host), same, "{host}");
         }
         assert!(PublicUrl::parse("http://[::1]:5000").unwrap().is_host("[0:0::1]:5000"));

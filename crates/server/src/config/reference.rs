@@ -34,7 +34,13 @@ pub fn reference() -> String {
             let _ = write!(page, "\n## `[{section}]`\n");
         }
         let default = if key.default.is_empty() { "none".to_owned() } else { format!("`{}`", key.default) };
-        let _ = write!(page, "\n### `{}`\n\n{}. Default: {default}. Environment: `{}`.", key.name, capital(&key.form.describe()), key.variable());
+        let _ = write!(
+            page,
+            "\n### `{}`\n\n{}. Default: {default}. Environment: `{}`.",
+            key.name,
+            capital(&key.form.describe()),
+            key.variable()
+        );
         if let Some(flag) = key.flag {
             let _ = write!(page, " Flag: `{flag}`.");
         }

@@ -42,7 +42,8 @@ fn the_defaults_of_the_table_are_valid_and_are_those_of_the_interface() {
 
 #[test]
 fn flags_beat_environment_beats_file_beats_default() {
-    let text = "[server]\nlisten = '127.0.0.1:1'\npublic_urls = ['https://a.example']\n[gc]\ngrace = '1h'\ninterval = '1s'\n";
+    let text =
+        "[server]\nlisten = '127.0.0.1:1'\npublic_urls = ['https://a.example']\n[gc]\ngrace = '1h'\ninterval = '1s'\n";
     let variables = [("PORTCULLIS_SERVER__LISTEN", "127.0.0.1:2"), ("PORTCULLIS_GC__GRACE", "2h")];
     let flags = Flags { listen: Some("127.0.0.1:3".to_owned()), ..Flags::default() };
     let config = from_file(text, &variables, flags).unwrap();
@@ -104,7 +105,11 @@ fn file_keys_and_foreign_variables() {
     let both = [("PORTCULLIS_LOG__LEVEL", "info"), ("PORTCULLIS_LOG__LEVEL_FILE", level.to_str().unwrap())];
     assert!(from_file("", &both, Flags::default()).unwrap_err()[0].message.contains("set twice"));
     // What Kubernetes sets for a service called portcullis, and what belongs to the client commands.
-    let foreign = [("PORTCULLIS_PORT", "tcp://10.0.0.1:5000"), ("PORTCULLIS_SERVICE_HOST", "x"), ("PORTCULLIS_SERVER", "http://x")];
+    let foreign = [
+        ("PORTCULLIS_PORT", "tcp://10.0.0.1:5000"),
+        ("PORTCULLIS_SERVICE_HOST", "x"),
+        ("PORTCULLIS_SERVER", "http://x"),
+    ];
     from_file("", &foreign, Flags::default()).unwrap();
     let typo = from_file("", &[("PORTCULLIS_GC__GRAZE", "1h")], Flags::default()).unwrap_err();
     assert_eq!(typo[0].to_string(), "gc.graze (PORTCULLIS_GC__GRAZE): is not a setting; did you mean `gc.grace`?");
@@ -122,7 +127,8 @@ fn m02_secrets_are_shown_neither_in_settings_nor_in_problems() {
 
 #[test]
 fn lists_from_the_environment_are_separated_by_commas() {
-    let variables = [("PORTCULLIS_SERVER__PLAIN_FROM", "10.0.0.7, 172.17.0.1/16,"), ("PORTCULLIS_ADMIN__LISTEN", "off")];
+    let variables =
+        [("PORTCULLIS_SERVER__PLAIN_FROM", "10.0.0.7, 172.17.0.1/16,"), ("PORTCULLIS_ADMIN__LISTEN", "off")];
     let config = from_file("", &variables, Flags::default()).unwrap();
     assert!(config.server.may_speak_plain("172.17.9.9".parse().unwrap()));
     assert!(config.server.may_speak_plain("::ffff:10.0.0.7".parse().unwrap()));
