@@ -1,0 +1,267 @@
+//! The parts of `cargo xtask test`, in their order, with their times.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::process::{self, Count, cargo};
+use crate::{install, quirks, security_cases, style};
+
+/// Where a part runs.
+pub struct Scene {
+    /// The folder of the workspace.
+    pub root: PathBuf,
+    /// Folders of tools that were installed, for `PATH`.
+    pub tools: Vec<PathBuf>,
+}
+
+/// What a part needs to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    /// Rust.
+    Nothing,
+    /// The release build.
+    Binary,
+    /// The release build, Debian packages and Go modules.
+    Tools,
+}
+
+struct Part {
+    name: &'static str,
+    about: &'static str,
+    quick: bool,
+    need: Need,
+    run: fn(&Scene) -> Result<Count>,
+}
+
+const fn part(name: &'static str, about: &'static str, need: Need, run: fn(&Scene) -> Result<Count>) -> Part {
+    Part { name, about, quick: false, need, run }
+}
+
+const fn quick(name: &'static str, about: &'static str, run: fn(&Scene) -> Result<Count>) -> Part {
+    Part { name, about, quick: true, need: Need::Nothing, run }
+}
+
+/// Packages that `--quick` tests: the libraries and the router, all in process.
+const QUICK_PACKAGES: [&str; 8] = ["oci", "policy", "blobs", "meta", "registry", "api", "server", "xtask"];
+
+const PARTS: &[Part] = &[
+    quick("format", "cargo fmt --check", |s| checked(cargo(&s.root, &["fmt", "--all", "--check"]))),
+    quick("style", "rules of CONTRIBUTING.md, dependencies between crates", |s| {
+        style::check(&s.root).map(|()| Count::ONE)
+    }),
+    quick("generated", "docs/reference/protocol.md and docs/security-cases.md are up to date", generated),
+    quick("clippy", "lints, all targets, warnings denied", |s| {
+        let arguments = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        checked(cargo(&s.root, &arguments))
+    }),
+    part("unit", "cargo test of every crate", Need::Nothing, |s| {
+        let arguments = ["test", "--workspace", "--exclude", "portcullis-tests", "--no-fail-fast"];
+        process::run_tests(&mut cargo(&s.root, &arguments))
+    }),
+    part("release", "cargo build --release", Need::Nothing, |s| {
+        checked(cargo(&s.root, &["build", "--release", "-p", "portcullis"]))
+    }),
+    part(
+        "conformance",
+        "official suite, strictest form over Bearer and Basic, and the default form",
+        Need::Tools,
+        |s| built(s, "conformance"),
+    ),
+    part("skopeo", "skopeo of Debian", Need::Tools, |s| built(s, "clients_skopeo")),
+    part("podman", "podman of Debian", Need::Tools, |s| built(s, "clients_podman")),
+    part("docker", "docker engine of Debian, a layer of 1 GiB", Need::Tools, |s| built(s, "clients_docker")),
+    part("crane", "crane, a layer of 1 GiB", Need::Tools, |s| built(s, "clients_crane")),
+    part("oras", "oras: artifacts and referrers", Need::Tools, |s| built(s, "clients_oras")),
+    part("kill", "kill -9 at random moments", Need::Binary, |s| built(s, "crash_kill")),
+    part(
+        "power-cut",
+        "a file system shut down without log flush; and without syncs, which has to fail",
+        Need::Tools,
+        |s| power_cut(s, &[]),
+    ),
+    part("memory", "256 MiB: a blob of 4 GiB, 100,000 tags, 500 manifests at once", Need::Binary, |s| {
+        built(s, "memory")
+    }),
+];
+
+/// Which parts to run.
+#[derive(Debug, Default)]
+pub struct Selection {
+    quick: bool,
+    only: Vec<String>,
+}
+
+impl Selection {
+    /// Reads the flags of `cargo xtask test`.
+    pub fn parse(arguments: &[&str]) -> Result<Self> {
+        let mut selection = Self::default();
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            match (*argument, argument.strip_prefix("--only=")) {
+                ("--quick", _) => selection.quick = true,
+                ("--only", _) => match arguments.next() {
+                    Some(name) => selection.only.push((*name).to_owned()),
+                    None => bail!("--only takes the name of a part; cargo xtask parts lists them"),
+                },
+                (_, Some(name)) => selection.only.push(name.to_owned()),
+                _ => bail!("no such flag: {argument}"),
+            }
+        }
+        if let Some(name) = selection.only.iter().find(|name| !PARTS.iter().any(|part| part.name == **name)) {
+            bail!("no such part: {name}; cargo xtask parts lists them");
+        }
+        Ok(selection)
+    }
+
+    fn parts(&self) -> Vec<&'static Part> {
+        let binary_is_given = std::env::var_os("PORTCULLIS_BIN").is_some();
+        let mut parts: Vec<&Part> = PARTS
+            .iter()
+            .filter(|part| match self.only.is_empty() {
+                true => !self.quick || part.quick,
+                false => self.only.iter().any(|name| name == part.name),
+            })
+            .collect();
+        if self.quick && self.only.is_empty() {
+            parts.push(&QUICK_TESTS);
+        }
+        let builds = parts.iter().any(|part| part.name == "release");
+        if parts.iter().any(|part| part.need != Need::Nothing) && !builds && !binary_is_given {
+            parts.extend(PARTS.iter().filter(|part| part.name == "release"));
+            parts.sort_by_key(|part| part.need != Need::Nothing);
+        }
+        parts
+    }
+}
+
+const QUICK_TESTS: Part = quick("unit", "cargo test of the libraries and the router", |s| {
+    let mut command = cargo(&s.root, &["test", "--no-fail-fast"]);
+    QUICK_PACKAGES.iter().for_each(|package| {
+        command.args(["-p", package]);
+    });
+    process::run_tests(&mut command)
+});
+
+/// Prints the names of the parts.
+pub fn list() {
+    for part in PARTS {
+        println!("{:12} {}", part.name, part.about);
+    }
+}
+
+struct Done {
+    name: &'static str,
+    time: Duration,
+    count: Count,
+    trouble: Option<String>,
+}
+
+/// Runs the selected parts and prints what came of them; whether all passed.
+pub fn test(root: &Path, selection: &Selection) -> Result<bool> {
+    let parts = selection.parts();
+    let mut scene = Scene { root: root.to_owned(), tools: Vec::new() };
+    let mut done: Vec<Done> = Vec::new();
+    if parts.iter().any(|part| part.need == Need::Tools) {
+        done.push(timed("install", || {
+            scene.tools = install::everything()?;
+            Ok(Count::ONE)
+        }));
+    }
+    for part in parts {
+        let missing = match part.need {
+            Need::Nothing => None,
+            Need::Binary => done.iter().find(|done| done.name == "release" && done.trouble.is_some()),
+            Need::Tools => {
+                done.iter().find(|done| matches!(done.name, "release" | "install") && done.trouble.is_some())
+            }
+        };
+        let missing = missing.map(|done| done.name);
+        done.push(timed(part.name, || match missing {
+            Some(name) => bail!("could not run: {name} failed"),
+            None => (part.run)(&scene),
+        }));
+    }
+    Ok(report(&done))
+}
+
+fn timed(name: &'static str, run: impl FnOnce() -> Result<Count>) -> Done {
+    eprintln!("\n=== {name}");
+    let start = Instant::now();
+    let result = run();
+    let time = start.elapsed();
+    let (count, trouble) = match result {
+        Ok(count) if count.failed == 0 => (count, None),
+        Ok(count) => (count, Some(format!("{} failed", count.failed))),
+        Err(error) => (Count { passed: 0, failed: 1 }, Some(format!("{error:#}"))),
+    };
+    let state = trouble.as_deref().unwrap_or("passed");
+    eprintln!("=== {name}: {state} in {:.1} s", time.as_secs_f64());
+    Done { name, time, count, trouble }
+}
+
+/// Prints the table and, last, the line that programs read.
+fn report(done: &[Done]) -> bool {
+    println!("\n{:12} {:>8} {:>7} {:>7}", "part", "seconds", "passed", "failed");
+    let mut total = Count::default();
+    let mut time = Duration::ZERO;
+    for part in done {
+        total = total.plus(part.count);
+        time += part.time;
+        let seconds = part.time.as_secs_f64();
+        let trouble = part.trouble.as_deref().and_then(|text| text.lines().next()).unwrap_or("");
+        println!("{:12} {seconds:>8.1} {:>7} {:>7}  {trouble}", part.name, part.count.passed, part.count.failed);
+    }
+    println!("{:12} {:>8.1}\n", "all", time.as_secs_f64());
+    println!("{} passed, {} failed", total.passed, total.failed);
+    total.failed == 0 && total.passed > 0
+}
+
+fn checked(mut command: std::process::Command) -> Result<Count> {
+    process::run(&mut command)?;
+    Ok(Count::ONE)
+}
+
+fn generated(scene: &Scene) -> Result<Count> {
+    if std::env::var_os("UPDATE").is_some() {
+        quirks::write(&scene.root)?;
+        security_cases::write(&scene.root)?;
+    }
+    // Both are checked before either is reported.
+    let (quirks, cases) = (quirks::check(&scene.root), security_cases::check(&scene.root));
+    quirks?;
+    cases?;
+    Ok(Count { passed: 2, failed: 0 })
+}
+
+/// Runs one file of `tests/tests` against the release build.
+fn built(scene: &Scene, test: &str) -> Result<Count> {
+    built_with(scene, test, &[])
+}
+
+/// As [`built`], with variables of the environment.
+pub fn built_with(scene: &Scene, test: &str, environment: &[(&str, &str)]) -> Result<Count> {
+    let arguments = ["test", "-p", "portcullis-tests", "--test", test, "--", "--test-threads=1", "--nocapture"];
+    let mut command = cargo(&scene.root, &arguments);
+    command.env("PATH", process::path_with(&scene.tools)?).env("RUST_LIB_BACKTRACE", "0");
+    command.envs(environment.iter().copied());
+    process::run_tests(&mut command)
+}
+
+/// The power cuts need a second program, whose syncs are compiled out: a debug build, since most of it is there already.
+pub fn power_cut(scene: &Scene, environment: &[(&str, &str)]) -> Result<Count> {
+    process::run(&mut cargo(&scene.root, &["build", "-p", "portcullis", "--features", "no-sync"]))?;
+    let folder = target(&scene.root).join("no-sync");
+    std::fs::create_dir_all(&folder)?;
+    let unsafe_binary = folder.join("portcullis");
+    std::fs::copy(target(&scene.root).join("debug/portcullis"), &unsafe_binary)?;
+    let unsafe_binary = unsafe_binary.display().to_string();
+    let mut environment = environment.to_vec();
+    environment.push(("PORTCULLIS_NO_SYNC_BIN", &unsafe_binary));
+    built_with(scene, "power_cut", &environment)
+}
+
+fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+}

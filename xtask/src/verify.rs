@@ -1,0 +1,69 @@
+//! `cargo xtask verify`: what is too long for each run. Its last result is checked in, with the commit that it is about.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+
+use crate::part::{Scene, built_with, power_cut};
+use crate::process::{Count, cargo, output, run};
+use crate::{install, mutation};
+
+const FILE: &str = "docs/verify.md";
+
+/// Runs everything and writes the page; whether all passed.
+pub fn run_all(root: &Path) -> Result<bool> {
+    let changed =
+        output(Command::new("git").current_dir(root).args(["status", "--porcelain", "--untracked-files=no"]))?;
+    ensure!(changed.is_empty(), "commit first: the result is about a commit\n{changed}");
+    let commit = output(Command::new("git").current_dir(root).args(["rev-parse", "HEAD"]))?;
+    let scene = Scene { root: root.to_owned(), tools: install::everything()? };
+    run(&mut cargo(root, &["build", "--release", "-p", "portcullis"]))?;
+
+    let mut rows = Vec::new();
+    rows.push(row("1,000 kills at random moments", || {
+        built_with(&scene, "crash_kill", &[("PORTCULLIS_KILLS", "1000")])
+    }));
+    rows.push(row("200 power cuts, and without syncs", || {
+        let scene = Scene { root: scene.root.clone(), tools: scene.tools.clone() };
+        power_cut(&scene, &[("PORTCULLIS_CUTS", "200")])
+    }));
+    let mut mutants = String::new();
+    rows.push(row("every authorization call, replaced by one that allows everything", || {
+        let found = mutation::run(root)?;
+        let caught = found.iter().filter(|mutant| mutant.verdict == mutation::Verdict::Caught).count();
+        found.iter().try_for_each(|mutant| writeln!(mutants, "- {}", mutant.describe()))?;
+        Ok(Count { passed: caught as u64, failed: (found.len() - caught) as u64 })
+    }));
+
+    let mut text = format!(
+        "<!-- written by `cargo xtask verify` -->\n\n# Last verification\n\nOf commit {}.\n\n\
+         | what | seconds | passed | failed |\n|---|--:|--:|--:|\n",
+        commit.trim()
+    );
+    let mut total = Count::default();
+    for (what, seconds, count, trouble) in &rows {
+        total = total.plus(*count);
+        writeln!(text, "| {what}{trouble} | {seconds} | {} | {} |", count.passed, count.failed)?;
+    }
+    writeln!(
+        text,
+        "\n## Authorization calls\n\nEach was replaced, alone, in a copy of the sources; the matrix has to fail.\n\n{mutants}"
+    )?;
+    std::fs::write(root.join(FILE), text.trim_end().to_owned() + "\n")?;
+    println!("{} passed, {} failed", total.passed, total.failed);
+    Ok(total.failed == 0)
+}
+
+fn row(what: &'static str, work: impl FnOnce() -> Result<Count>) -> (&'static str, u64, Count, String) {
+    let start = Instant::now();
+    let (count, trouble) = match work() {
+        Ok(count) => (count, String::new()),
+        Err(error) => {
+            (Count { passed: 0, failed: 1 }, format!(": {}", format!("{error:#}").lines().next().unwrap_or("")))
+        }
+    };
+    (what, start.elapsed().as_secs(), count, trouble)
+}
