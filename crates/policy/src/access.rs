@@ -223,6 +223,12 @@ impl Access {
         self.mask.contains(verb) && self.rights.verbs.contains(verb)
     }
 
+    /// Whether the caller's grants have this verb here, whatever its token asked for. Decides only what a caller may
+    /// see of what it could have written itself (a pusher reads back with a token for pulling), never what it may do.
+    pub fn holds(&self, verb: Verb) -> bool {
+        self.rights.verbs.contains(verb)
+    }
+
     /// Whether the caller may do this with this tag: pull by it, list it, create, move or delete it.
     pub fn may_tag(&self, verb: Verb, tag: &Tag) -> bool {
         self.mask.contains(verb) && self.rights.hold_for_tag(verb, tag)

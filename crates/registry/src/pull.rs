@@ -86,7 +86,7 @@ pub async fn manifest_head(r: &Registry, access: &Access, reference: &Reference)
 pub async fn blob_head(r: &Registry, access: &Access, digest: &Digest) -> Result<BlobInfo, Error> {
     match blob(r, access, digest).await {
         Ok(blob) => Ok(BlobInfo { digest: blob.digest, size: blob.size }),
-        Err(error @ Error::Damaged { .. }) if access.may(Verb::Push) => {
+        Err(error @ Error::Damaged { .. }) if access.holds(Verb::Push) => {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "a damaged blob is answered as absent to a pusher"
@@ -121,7 +121,7 @@ pub async fn blob(r: &Registry, access: &Access, digest: &Digest) -> Result<Blob
 /// The row of a blob that this caller may read.
 async fn find(r: &Registry, access: &Access, digest: &Digest) -> Result<Option<BlobRow>, Error> {
     match r.db().blob(access.repository(), digest).await? {
-        Some(row) if row.accepted || access.may(Verb::Push) => Ok(Some(row)),
+        Some(row) if row.accepted || access.holds(Verb::Push) => Ok(Some(row)),
         // Everybody knows these bytes, and clients name them without having pushed them.
         None if oci::is_empty_json(digest) && r.db().names_blob(access.repository(), digest).await? => {
             Ok(Some(BlobRow {
@@ -138,7 +138,7 @@ async fn find(r: &Registry, access: &Access, digest: &Digest) -> Result<Option<B
 
 async fn touch(r: &Registry, access: &Access, digest: &Digest, row: &BlobRow) -> Result<(), Error> {
     let quarter: Duration = r.settings().gc_grace / 4;
-    if !row.accepted && access.may(Verb::Push) && row.touched_at < r.now().minus(quarter) {
+    if !row.accepted && access.holds(Verb::Push) && row.touched_at < r.now().minus(quarter) {
         r.db().touch_blob(access.repository(), digest).await?;
     }
     Ok(())
