@@ -54,7 +54,7 @@ fn rust(source: &Source, problems: &mut Vec<String>) {
         }
     }
     for (number, line) in product_lines(source) {
-        let broken = if line.contains("::system(") && !may_be_the_system(&source.path) {
+        let broken = if line.contains("Access::system(") && !may_be_the_system(&source.path) {
             "`Access::system` outside of server::tasks"
         } else if ["Service {", "Service;", "Manager {", "Manager;"].iter().any(|end| is_struct(line, end)) {
             "a struct that is named after doing, not after what it is"
