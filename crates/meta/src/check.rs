@@ -218,7 +218,7 @@ impl Db {
         self.read(move |tx| {
             Box::pin(async move {
                 tx.query(
-                    "SELECT m.id, r.name, m.digest, e.target, e.kind,
+                    "SELECT page.id, r.name, page.digest, e.target, e.kind,
                             CASE WHEN EXISTS (
                                 SELECT 1 FROM link l
                                 WHERE l.repository_id = e.repository_id AND l.digest = e.target AND l.state = 'live')
@@ -227,10 +227,10 @@ impl Db {
                                 SELECT 1 FROM manifest c
                                 WHERE c.repository_id = e.repository_id AND c.digest = e.target AND c.state = 'live')
                             THEN 1 ELSE 0 END
-                     FROM (SELECT id, repository_id, digest FROM manifest WHERE id > $1 ORDER BY id LIMIT $2) AS m
-                     JOIN repository r ON r.id = m.repository_id
-                     JOIN edge e ON e.manifest_id = m.id
-                     ORDER BY m.id, e.target, e.kind",
+                     FROM (SELECT id, repository_id, digest FROM manifest WHERE id > $1 ORDER BY id LIMIT $2) AS page
+                     JOIN repository r ON r.id = page.repository_id
+                     JOIN edge e ON e.manifest_id = page.id
+                     ORDER BY page.id, e.target, e.kind",
                     &[after.unwrap_or(i64::MIN).into(), rows(limit).into()],
                     |row| {
                         Ok(EdgeCheck {

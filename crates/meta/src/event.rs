@@ -340,9 +340,12 @@ async fn list(
 
 /// The id of about the first event at or after `time`, by halving the range of ids: times have no index.
 async fn first_since(tx: &mut Tx, time: Timestamp) -> Result<i64, Error> {
-    let end = |row: &Row<'_>| row.get::<i64>(0);
-    let Some(mut low) = tx.optional("SELECT id FROM event ORDER BY id LIMIT 1", &[], end).await? else { return Ok(0) };
-    let last = tx.one("SELECT id FROM event ORDER BY id DESC LIMIT 1", &[], end).await?;
+    let ends = tx
+        .one("SELECT (SELECT MIN(id) FROM event), (SELECT MAX(id) FROM event)", &[], |row| {
+            Ok((row.get::<Option<i64>>(0)?, row.get::<Option<i64>>(1)?))
+        })
+        .await?;
+    let (Some(mut low), Some(last)) = ends else { return Ok(0) };
     let mut high = last + 1;
     while low < high {
         let middle = low + (high - low) / 2;

@@ -355,9 +355,10 @@ async fn plan(tx: &mut Tx, cutoff: Timestamp, upload_cutoff: Timestamp) -> Resul
                  WHERE l.referenced = 0 AND l.touched_at <= $1
                    AND (l.state = 'deleted' OR NOT EXISTS (
                        SELECT 1 FROM edge e WHERE e.repository_id = l.repository_id AND e.target = l.digest))),
-             candidate AS (
+             found AS (
                  SELECT domain, digest FROM doomed
-                 UNION SELECT domain, digest FROM blob WHERE linked = 0 AND touched_at <= $1)
+                 UNION ALL SELECT domain, digest FROM blob WHERE linked = 0 AND touched_at <= $1),
+             candidate AS (SELECT DISTINCT domain, digest FROM found)
              SELECT COUNT(*), CAST(COALESCE(SUM(b.size), 0) AS BIGINT)
              FROM candidate c JOIN blob b ON b.domain = c.domain AND b.digest = c.digest
              WHERE b.touched_at <= $1 AND NOT EXISTS (

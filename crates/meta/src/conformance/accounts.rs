@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    CreateGrant, Error, GrantRow, NewEvent, NewGrant, NewRobot, NewSigningKey, NewUser, OlderSecrets, Outcome, RemoveUser,
-    Reserve, SubjectKind, UpdateUser, UserRow,
+    CreateGrant, Error, GrantRow, NewEvent, NewGrant, NewRobot, NewSigningKey, NewUser, OlderSecrets, Outcome,
+    RemoveUser, Reserve, SubjectKind, UpdateUser, UserRow,
 };
 
 fn user(text: &str) -> NewUser {
@@ -190,7 +190,10 @@ pub async fn signing_keys(bench: &Bench) {
     assert!(db.retire_signing_key("k1", &alice()).await.unwrap());
     assert!(!db.retire_signing_key("k1", &alice()).await.unwrap());
     let keys = db.signing_keys().await.unwrap();
-    assert_eq!(keys.iter().map(|k| (k.id.as_str(), k.retired_at.is_some())).collect::<Vec<_>>(), [("k1", true), ("k2", false)]);
+    assert_eq!(
+        keys.iter().map(|k| (k.id.as_str(), k.retired_at.is_some())).collect::<Vec<_>>(),
+        [("k1", true), ("k2", false)]
+    );
     assert_eq!(keys[0].wrapped, Bytes::from_static(b"k1"));
     assert_eq!(bench.told(Action::KeyRotated).await.len(), 3);
 }

@@ -11,8 +11,11 @@ pub async fn manifest_life(bench: &Bench) {
     let done = db.push_manifest(&app, pushed.clone(), vec![any("v1"), any("v1")], &alice()).await.unwrap();
     let changes = vec![TagChange { tag: tag("v1"), old: None }];
     assert_eq!(done, PushManifest::Done { created: true, changes });
-    let row =
-        ManifestRow { digest: pushed.digest.clone(), media_type: pushed.media_type.clone(), bytes: pushed.bytes.clone() };
+    let row = ManifestRow {
+        digest: pushed.digest.clone(),
+        media_type: pushed.media_type.clone(),
+        bytes: pushed.bytes.clone(),
+    };
     assert_eq!(db.manifest_by_tag(&app, &tag("v1")).await.unwrap().as_ref(), Some(&row));
     assert_eq!(db.manifest_by_digest(&app, &pushed.digest).await.unwrap().as_ref(), Some(&row));
     let stat = ManifestStat { digest: row.digest.clone(), media_type: row.media_type.clone(), size: 1 };
@@ -175,7 +178,10 @@ pub async fn referrers(bench: &Bench) {
     let rest = db.referrers(&app, &subject, Some(first[2].digest.as_str()), 3).await.unwrap();
     let listed: Vec<&Digest> = first.iter().chain(&rest).map(|row| &row.digest).collect();
     assert_eq!(listed, all.iter().collect::<Vec<_>>());
-    assert_eq!((first[0].artifact_type.as_deref(), first[0].annotations.as_deref()), (Some("a/b"), Some("{\"k\":\"v\"}")));
+    assert_eq!(
+        (first[0].artifact_type.as_deref(), first[0].annotations.as_deref()),
+        (Some("a/b"), Some("{\"k\":\"v\"}"))
+    );
     db.delete_manifest(&app, &all[0], Box::new(|_| true), &alice()).await.unwrap();
     let left = db.referrers(&app, &subject, Some("no digest"), 10).await.unwrap();
     assert_eq!(left.iter().map(|row| &row.digest).collect::<Vec<_>>(), all[1..].iter().collect::<Vec<_>>());

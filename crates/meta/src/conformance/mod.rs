@@ -23,7 +23,7 @@ pub use accounts::{events, grants, idempotency, robots, signing_keys, users};
 pub use blobs::{blob_life, deleted_blobs, mounts, replaced_bytes};
 pub use collection::{checks, deleted_repositories, graces, holds, touch_before_reference};
 pub use manifests::{
-    all_or_nothing, catalog, deleted_manifests, manifest_life, sparse_indexes, referrers, tag_lists, tag_rights,
+    all_or_nothing, catalog, deleted_manifests, manifest_life, referrers, sparse_indexes, tag_lists, tag_rights,
 };
 pub use uploads::{expiry, finishing, leases, sessions};
 

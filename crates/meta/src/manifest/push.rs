@@ -1,6 +1,6 @@
 //! Pushing a manifest: one transaction, all or nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use oci::{Digest, RepositoryName, Tag};
@@ -90,9 +90,9 @@ async fn run(tx: &mut Tx, push: &Push) -> Result<PushManifest, Error> {
         Err((tag, verb)) => return Ok(PushManifest::TagDenied { tag, verb }),
     };
     touch(tx, repository, push).await?;
-    let mut missing = Vec::new();
+    let (mut missing, mut seen) = (Vec::new(), HashSet::new());
     for digest in &push.manifest.required {
-        if !missing.contains(digest) && !link::is_live(tx, repository, digest).await? {
+        if seen.insert(digest) && !link::is_live(tx, repository, digest).await? {
             missing.push(digest.clone());
         }
     }
@@ -125,6 +125,7 @@ async fn judge(
     push: &Push,
 ) -> Result<Result<Vec<TagChange>, (Tag, TagVerb)>, Error> {
     let mut changes: Vec<TagChange> = Vec::new();
+    let mut seen = HashSet::new();
     for right in &push.tags {
         let old = tag::open(tx, repository, &right.tag).await?;
         let same = old.as_ref() == Some(&push.manifest.digest);
@@ -136,7 +137,7 @@ async fn judge(
         if !allowed {
             return Ok(Err((right.tag.clone(), verb)));
         }
-        if !same && !changes.iter().any(|change| change.tag == right.tag) {
+        if !same && seen.insert(&right.tag) {
             changes.push(TagChange { tag: right.tag.clone(), old });
         }
     }

@@ -124,7 +124,7 @@ CREATE TABLE tag (
     closed_from TEXT
 );
 CREATE UNIQUE INDEX tag_open ON tag (repository_id, name) WHERE closed_at IS NULL;
-CREATE INDEX tag_open_digest ON tag (repository_id, digest) WHERE closed_at IS NULL;
+CREATE INDEX tag_open_digest ON tag (repository_id, digest, name) WHERE closed_at IS NULL;
 
 -- `head` holds the first bytes of a small upload, `location` the key of the file of a larger one.
 CREATE TABLE upload (

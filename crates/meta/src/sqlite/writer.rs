@@ -260,3 +260,6 @@ impl State {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,9 @@ pub(crate) fn saw(sql: &str) {
 /// Tables that are small by their nature, or counted for an administrator.
 const MAY_WALK: &[&str] = &["upload", "signing_key", "garbage"];
 
+/// What subqueries have found: `few` sessions, a `page` of manifests, candidates of the plan.
+const SUBQUERIES: &[&str] = &["few", "page", "found", "candidate", "c", "doomed"];
+
 /// Asks SQLite how it would run each statement seen. Walks of a few tables are allowed, by name; so is the walk of what
 /// a subquery has found, and the walk of a partial index that holds nothing but candidates of collection.
 pub(crate) fn assert_no_walk(path: &Path) {
@@ -22,20 +25,38 @@ pub(crate) fn assert_no_walk(path: &Path) {
     assert!(seen.len() > 100, "the suite ran {} statements", seen.len());
     let mut walks = Vec::new();
     for sql in seen {
-        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let mut statement = match connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")) {
+            Ok(statement) => statement,
+            // The writer's own tests have tables of their own.
+            Err(error) if ["no such table: t", "no such table: child"].contains(&error.to_string().as_str()) => {
+                continue;
+            }
+            Err(error) => panic!("{error} in {sql}"),
+        };
         for n in 1..=statement.parameter_count() {
             statement.raw_bind_parameter(n, 1).unwrap();
         }
         let mut rows = statement.raw_query();
         while let Some(row) = rows.next().unwrap() {
             let step: String = row.get(3).unwrap();
-            let Some(table) = step.strip_prefix("SCAN ") else { continue };
-            let first = table.split(' ').next().unwrap();
-            let candidates = ["repository_to_empty", "event USING INDEX", "CONSTANT ROW"];
-            if !MAY_WALK.contains(&first) && !candidates.iter().any(|walk| table.contains(walk)) {
+            if is_walk(&step, &sql) {
                 walks.push(format!("{step}\n    in {sql}"));
             }
         }
     }
     assert!(walks.is_empty(), "{}", walks.join("\n"));
+}
+
+fn is_walk(step: &str, sql: &str) -> bool {
+    if let Some(table) = step.strip_prefix("SCAN ") {
+        let first = table.split(' ').next().unwrap();
+        let candidates = table == "CONSTANT ROW" || table.contains("repository_to_empty");
+        return !MAY_WALK.contains(&first) && !SUBQUERIES.contains(&first) && !candidates;
+    }
+    // All of a repository: only counted for an administrator, or page by page.
+    if step.ends_with("(repository_id=?)") {
+        return !sql.contains("COUNT(*)") && !sql.contains("LIMIT");
+    }
+    // Sorting needs all rows: only those of one manifest, or of a table that may be walked.
+    step.contains("B-TREE FOR ORDER BY") && !sql.contains("WHERE manifest_id = $1") && !sql.contains("FROM signing_key")
 }
