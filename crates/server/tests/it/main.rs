@@ -1,5 +1,9 @@
 //! The whole router in this process.
 
+mod admin;
+mod admin_accounts;
+mod admin_rules;
+mod matrix;
 mod quirks_auth;
 mod quirks_blobs;
 mod quirks_lists;

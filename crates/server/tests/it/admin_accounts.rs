@@ -1,0 +1,1 @@
+//! Users, robots and grants through the admin API.
