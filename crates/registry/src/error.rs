@@ -154,9 +154,9 @@ impl From<blobs::Error> for Error {
 impl From<meta::Error> for Error {
     fn from(error: meta::Error) -> Self {
         match error {
-            meta::Error::Full { .. } => Self::Full,
-            meta::Error::ReadOnly { .. } => Self::ReadOnly,
-            meta::Error::Busy { .. } => Self::Unavailable { retry_after_s: 1, source: Some(Box::new(error)) },
+            meta::Error::Full => Self::Full,
+            meta::Error::ReadOnly => Self::ReadOnly,
+            meta::Error::Busy => Self::Unavailable { retry_after_s: 1, source: Some(Box::new(error)) },
             meta::Error::Conflict { .. } => Self::Conflict { what: error.to_string() },
             _ => Self::Internal(Box::new(error)),
         }

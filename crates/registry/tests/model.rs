@@ -4,6 +4,8 @@
 //!
 //! `MODEL_SEED` repeats a run, `MODEL_STEPS` sets its length (300).
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -114,7 +116,7 @@ impl Model {
                 self.world = self.world.restart().await;
             }
         }
-        if step % 5 == 0 {
+        if step.is_multiple_of(5) {
             self.compare().await;
         }
         self
@@ -220,7 +222,7 @@ impl Model {
         let done = match self.dice.below(2) {
             0 => push::mount_from_anywhere(&self.world.registry, &access, &digest).await.unwrap(),
             _ => {
-                let from = common::name(*self.dice.pick::<&str>(&REPOSITORIES));
+                let from = common::name(self.dice.pick::<&str>(&REPOSITORIES));
                 push::mount(&self.world.registry, &access, &access.source(&from).unwrap(), &digest).await.unwrap()
             }
         };

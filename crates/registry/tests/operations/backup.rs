@@ -23,7 +23,7 @@ async fn filled() -> (World, Image, Vec<u8>) {
     let content = bytes(300_000);
     let layer = world.push_blob(&alice, &content).await;
     let config = world.push_blob(&alice, b"config").await;
-    let manifest = image(&config, &[layer.clone()]);
+    let manifest = image(&config, std::slice::from_ref(&layer));
     let digest = world.push_manifest(&alice, "v1", &manifest).await.unwrap().digest;
     (world, Image { config, layer, digest, bytes: manifest }, content)
 }

@@ -26,7 +26,7 @@ async fn filled() -> (World, Image) {
     let alice = world.access(ALICE, "a/b");
     let layer = world.push_blob(&alice, &bytes(300_000)).await;
     let config = world.push_blob(&alice, b"config").await;
-    let manifest = image(&config, &[layer.clone()]);
+    let manifest = image(&config, std::slice::from_ref(&layer));
     let digest = world.push_manifest(&alice, "v1", &manifest).await.unwrap().digest;
     (world, Image { config, layer, digest, bytes: manifest })
 }

@@ -26,7 +26,7 @@ async fn from_the_last_reference_on_a_whole_grace() {
     let alice = world.access(ALICE, "a/b");
     let layer = world.push_blob(&alice, &bytes(300_000)).await;
     let config = world.push_blob(&alice, b"config").await;
-    let digest = world.push_manifest(&alice, "v1", &image(&config, &[layer.clone()])).await.unwrap().digest;
+    let digest = world.push_manifest(&alice, "v1", &image(&config, std::slice::from_ref(&layer))).await.unwrap().digest;
     world.pass(GRACE * 10);
     assert!(nothing(run(&world, GRACE).await));
 
@@ -54,7 +54,7 @@ async fn t06_what_is_kept() {
     let untagged = world.push_image(&alice, "x", "one").await;
     delete::manifest(&world.registry, &alice, &Reference::parse("x").unwrap()).await.unwrap();
     let cached = world.push_blob(&alice, b"a blob that is a child of an index (Q45)").await;
-    world.push_manifest(&alice, "cache", &index(&[cached.clone()])).await.unwrap();
+    world.push_manifest(&alice, "cache", &index(std::slice::from_ref(&cached))).await.unwrap();
     let referrer = world.push_manifest(&alice, "y", &artifact(&untagged.digest, "a/b", "x")).await.unwrap().digest;
     delete::manifest(&world.registry, &alice, &Reference::parse("y").unwrap()).await.unwrap();
     world.pass(GRACE * 2);

@@ -1,5 +1,7 @@
 //! The operations over a real database and a real folder.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 #[path = "../common/mod.rs"]
 mod common;
 

@@ -94,7 +94,7 @@ async fn q43_what_need_not_be_there() {
     let world = world();
     let alice = world.access(ALICE, "a/b");
     let (config, nowhere) = (world.push_blob(&alice, b"config").await, sha256(b"nowhere"));
-    let mut foreign = image_json(&config, &[nowhere.clone()]);
+    let mut foreign = image_json(&config, std::slice::from_ref(&nowhere));
     foreign["layers"][0]["urls"] = serde_json::json!(["https://example.com/layer"]);
     let pushed = world.push_manifest(&alice, "v1", foreign.to_string().as_bytes()).await.unwrap();
     assert_eq!(pushed.warnings.len(), 1);
