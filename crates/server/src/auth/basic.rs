@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn q03_secrets_are_compared_with_all() {
+    fn a_secret_is_compared_with_all() {
         let hashes = ["a", "b"].map(|secret| registry::accounts::hash_secret(secret).to_string());
         assert!(is_one_of("a", &hashes) && is_one_of("b", &hashes));
         assert!(!is_one_of("c", &hashes) && !is_one_of("", &[]));

@@ -223,7 +223,9 @@ mod tests {
             let repository = event.repository.as_deref().unwrap_or("-");
             format!("{} {} {repository} {detail}", event.action.as_str(), event.actor.name)
         };
-        events.iter().map(text).collect()
+        let mut texts: Vec<String> = events.iter().map(text).collect();
+        texts.sort();
+        texts
     }
 
     #[test]

@@ -39,8 +39,12 @@ pub async fn serve(auth: &Auth, parts: &Parts, body: Body) -> Response {
         }
     };
     let mut response = result.unwrap_or_else(|failure| {
-        let asked =
-            Asked { challenge: Challenge::new(Scheme::Basic, url), request_id: &origin.request_id, repository: None };
+        let asked = Asked {
+            challenge: Challenge::new(Scheme::Basic, url),
+            request_id: &origin.request_id,
+            repository: None,
+            scope: None,
+        };
         answer(failure, &asked)
     });
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

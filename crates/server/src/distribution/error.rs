@@ -4,10 +4,10 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use axum::response::Response;
-use http::header::{ALLOW, CONNECTION, LOCATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, LOCATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use oci::{ErrorCode, ErrorEntry};
-use policy::Refusal;
+use policy::{Refusal, Verb};
 use serde_json::json;
 
 use super::query::QueryError;
@@ -46,6 +46,13 @@ pub enum Failure {
     Auth(AuthError),
     /// The rights.
     Refused(Refusal),
+    /// The rights on a tag, about which the operation decides.
+    TagDenied {
+        /// What is missing.
+        verb: Verb,
+        /// What it is needed for, and what would grant it.
+        reason: String,
+    },
     /// The operation.
     Registry(registry::Error),
 }
@@ -98,6 +105,8 @@ pub struct Asked<'a> {
     pub request_id: &'a str,
     /// The repository as it stands in the path, for `Location`.
     pub repository: Option<&'a str>,
+    /// The scope that the request would need, for who has shown credentials that are not valid.
+    pub scope: Option<String>,
 }
 
 /// The status of a code, where nothing more is known (the specification's list, and `distribution` for its own codes).
@@ -149,9 +158,10 @@ pub fn answer(failure: Failure, asked: &Asked<'_>) -> Response {
             respond::set(response.headers_mut(), http::header::CONTENT_RANGE, format!("bytes */{size}"));
             response
         }
-        Failure::Body(message) => closing(one(ErrorCode::BlobUploadInvalid, &message)),
+        Failure::Body(message) => one(ErrorCode::BlobUploadInvalid, &message),
         Failure::Auth(error) => auth(error, asked),
         Failure::Refused(refusal) => refused(refusal, asked),
+        Failure::TagDenied { reason, .. } => one(ErrorCode::Denied, &reason),
         Failure::Registry(error) => operation(error, asked),
     }
 }
@@ -172,9 +182,9 @@ fn route(error: RouteError) -> Response {
 fn auth(error: AuthError, asked: &Asked<'_>) -> Response {
     match error {
         AuthError::Ambiguous(why) => with_status(StatusCode::BAD_REQUEST, ErrorCode::Unauthorized, why),
-        AuthError::RejectedBasic => challenge(asked, None, None, "the name or the secret is wrong"),
+        AuthError::RejectedBasic => challenge(asked, asked.scope.as_deref(), None, "the name or the secret is wrong"),
         AuthError::RejectedToken => {
-            challenge(asked, None, Some("invalid_token"), "the token is not valid, or not any more")
+            challenge(asked, asked.scope.as_deref(), Some("invalid_token"), "the token is not valid, or not any more")
         }
         AuthError::Throttled { wait } => {
             retry(one(ErrorCode::TooManyRequests, "too many wrong logins from here: wait"), wait)
@@ -250,9 +260,7 @@ fn operation(error: registry::Error, asked: &Asked<'_>) -> Response {
             one(ErrorCode::Unsupported, &format!("the manifest {manifest} needs {digest}: delete the manifest first"))
         }
         Error::TagDenied { tag, verb } => {
-            let verb = verb.as_str();
-            let message = format!("you lack the verb '{verb}' for the tag '{tag}': an administrator can grant it");
-            one(ErrorCode::Denied, &message)
+            one(ErrorCode::Denied, &format!("this needs the verb {verb} for the tag {tag}"))
         }
         Error::TooManyUploads { limit } => {
             let message = format!("you have {limit} unfinished uploads already: finish or cancel some");
@@ -271,9 +279,7 @@ fn operation(error: registry::Error, asked: &Asked<'_>) -> Response {
             let response = one(ErrorCode::Unavailable, "the registry is busy: try again");
             retry(response, Duration::from_secs(retry_after_s.into()))
         }
-        Error::ClientGone(error) => {
-            closing(one(ErrorCode::BlobUploadInvalid, &format!("the body ended too early: {error}")))
-        }
+        Error::ClientGone(error) => one(ErrorCode::BlobUploadInvalid, &format!("the body ended too early: {error}")),
         Error::Conflict { what } => with_status(StatusCode::CONFLICT, ErrorCode::Unsupported, &what),
         Error::Damaged { digest, source } => {
             let cause = source.map_or_else(String::new, |source| chain(source.as_ref()));
@@ -317,11 +323,6 @@ fn retry(mut response: Response, wait: Duration) -> Response {
     // Rounded up: who comes at that second must be let in.
     let seconds = wait.as_millis().div_ceil(1000).max(1);
     respond::set(response.headers_mut(), RETRY_AFTER, seconds.to_string());
-    response
-}
-
-fn closing(mut response: Response) -> Response {
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

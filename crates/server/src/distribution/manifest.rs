@@ -65,7 +65,9 @@ pub(super) async fn put(
     let bytes = body.read(call.state.registry.settings().manifest_limit).await?;
     let named = !tags.is_empty();
     let target = Target { reference: reference.clone(), tags };
-    let pushed = push(&call.state.registry, access, target, content_type, bytes).await?;
+    let pushed = push(&call.state.registry, access, target, content_type, bytes)
+        .await
+        .map_err(|error| on_tags(error, access))?;
     let mut response = respond::empty(StatusCode::CREATED);
     let headers = response.headers_mut();
     respond::set(headers, LOCATION, format!("/v2/{}/manifests/{}", access.repository(), pushed.digest));
@@ -94,8 +96,18 @@ async fn expect(call: &Call<'_>, access: &Access, reference: &Reference) -> Resu
 }
 
 pub(super) async fn delete(call: &Call<'_>, access: &Access, reference: &Reference) -> Result<Response, Failure> {
-    delete::manifest(&call.state.registry, access, reference).await?;
+    delete::manifest(&call.state.registry, access, reference).await.map_err(|error| on_tags(error, access))?;
     Ok(respond::empty(StatusCode::ACCEPTED))
+}
+
+/// A refusal of the transaction, with the words of the other refusals.
+fn on_tags(error: registry::Error, access: &Access) -> Failure {
+    match error {
+        registry::Error::TagDenied { tag, verb } => {
+            Failure::TagDenied { verb, reason: access.denial(verb, Some(&tag)) }
+        }
+        other => other.into(),
+    }
 }
 
 fn describe(headers: &mut HeaderMap, reference: &Reference, digest: &Digest, media_type: &str, size: u64) {

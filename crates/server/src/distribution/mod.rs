@@ -64,6 +64,7 @@ pub async fn serve(state: &AppState, parts: &Parts, body: Body) -> (&'static str
                 challenge: Challenge::new(state.auth.scheme(), url.clone()),
                 request_id,
                 repository: repository.as_ref().map(oci::RepositoryName::as_str),
+                scope: scope(&route, state),
             };
             let body = RequestBody::new(parts, body);
             // Boxed: the futures of all handlers together are large, and this one lives as long as an upload.
@@ -93,7 +94,7 @@ async fn handle(
     let caller = state.auth.identify(parts).await?;
     let rules = state.rules.load();
     if caller.credential == Credential::None {
-        return Err(Failure::Refused(nobody(&route, &rules, &caller, state)));
+        return Err(Failure::Refused(Refusal::Challenge { scope: scope(&route, state), error: None }));
     }
     let route = route?;
     let query = Query::parse(parts.uri.query())?;
@@ -111,18 +112,26 @@ async fn handle(
     result
 }
 
-/// What to answer to who shows no credentials: the challenge, with the scope that the request would need.
-fn nobody(route: &Result<Route, RouteError>, rules: &Arc<Rules>, caller: &Arc<Caller>, state: &AppState) -> Refusal {
-    let now = (state.clock)();
-    let refusal = match route {
-        Ok(Route::Catalog) => policy::authorize_catalog(rules, caller, now).err(),
-        Ok(route) => route
-            .repository()
-            .zip(route.need())
-            .and_then(|(name, need)| policy::authorize(rules, caller, name, need, now).err()),
-        Err(_) => None,
+/// The scope that a request needs, as the challenge to nobody names it.
+fn scope(route: &Result<Route, RouteError>, state: &AppState) -> Option<String> {
+    let (rules, now) = (state.rules.load(), (state.clock)());
+    let nobody = Arc::new(Caller {
+        identity: Identity::Anonymous,
+        credential: Credential::None,
+        credential_id: String::new(),
+        source: String::new(),
+        request_id: String::new(),
+    });
+    let route = route.as_ref().ok()?;
+    let refusal = match (route, route.repository(), route.need()) {
+        (Route::Catalog, ..) => policy::authorize_catalog(&rules, &nobody, now).err(),
+        (_, Some(name), Some(need)) => policy::authorize(&rules, &nobody, name, need, now).err(),
+        _ => None,
     };
-    refusal.unwrap_or(Refusal::Challenge { scope: None, error: None })
+    match refusal? {
+        Refusal::Challenge { scope, .. } => scope,
+        Refusal::Denied { .. } | Refusal::Hidden => None,
+    }
 }
 
 async fn dispatch(call: &Call<'_>, route: &Route, body: RequestBody) -> Result<Response, Failure> {
@@ -206,7 +215,7 @@ impl Call<'_> {
     fn record(&self, route: &Route, failure: &Failure) {
         let verb = match failure {
             Failure::Refused(Refusal::Denied { .. } | Refusal::Hidden) => route.verb(),
-            Failure::Registry(registry::Error::TagDenied { verb, .. }) => Some(*verb),
+            Failure::TagDenied { verb, .. } => Some(*verb),
             _ => None,
         };
         let Identity::Subject(id) = self.caller.identity else { return };

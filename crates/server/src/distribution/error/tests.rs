@@ -3,7 +3,6 @@ use std::io;
 
 use http_body_util::BodyExt;
 use oci::{Digest, Reference, Tag};
-use policy::Verb;
 use registry::push::UploadId;
 
 use super::*;
@@ -15,13 +14,17 @@ const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495
 /// Status, the headers that carry meaning, and the body.
 async fn told(failure: Failure) -> String {
     let url = PublicUrl::parse("http://localhost:5000").unwrap();
-    let asked =
-        Asked { challenge: Challenge::new(Scheme::Bearer, url), request_id: "req-1", repository: Some("team/app") };
+    let asked = Asked {
+        challenge: Challenge::new(Scheme::Bearer, url),
+        request_id: "req-1",
+        repository: Some("team/app"),
+        scope: Some("repository:team/app:pull".to_owned()),
+    };
     let response = answer(failure, &asked);
     let mut text = response.status().as_u16().to_string();
     let names =
         ["www-authenticate", "retry-after", "allow", "location", "range", "docker-upload-uuid", "content-range"];
-    for name in names.into_iter().chain(["connection"]) {
+    for name in names {
         if let Some(value) = response.headers().get(name) {
             text.push_str(&format!(" {name}: {}", value.to_str().unwrap()));
         }
@@ -85,7 +88,30 @@ async fn every_error_of_an_operation() {
         Error::Conflict { what: "something else stands in the way".to_owned() },
         Error::Internal("secret detail".into()),
     ];
-    insta::assert_snapshot!(table(all.map(Failure::from)).await, @"");
+    insta::assert_snapshot!(table(all.map(Failure::from)).await, @r#"
+    400 | MANIFEST_INVALID not JSON
+    404 | NAME_UNKNOWN there is no such repository, or you may not see it
+    404 | BLOB_UNKNOWN there is no blob <digest> here
+    404 | MANIFEST_UNKNOWN there is no manifest v1 here
+    404 | BLOB_UPLOAD_UNKNOWN there is no such upload, or it is not yours: start again
+    416 location: /v2/team/app/blobs/uploads/0f8fad5b-d9cb-469f-a165-70867728950e?state=0 range: 0-0 docker-upload-uuid: 0f8fad5b-d9cb-469f-a165-70867728950e | RANGE_INVALID the upload goes on at byte 0
+    416 location: /v2/team/app/blobs/uploads/0f8fad5b-d9cb-469f-a165-70867728950e?state=7 range: 0-6 docker-upload-uuid: 0f8fad5b-d9cb-469f-a165-70867728950e | RANGE_INVALID the upload goes on at byte 7
+    400 | MANIFEST_BLOB_UNKNOWN the manifest needs <digest>, which is not in this repository: push it first {"digest":"<digest>"} | MANIFEST_BLOB_UNKNOWN the manifest needs <digest>, which is not in this repository: push it first {"digest":"<digest>"}
+    400 | DIGEST_INVALID the bytes have the digest <digest>, not <digest>
+    400 | SIZE_INVALID 4 bytes were announced and 3 came
+    413 | SIZE_INVALID larger than the limit of 4 bytes
+    405 | UNSUPPORTED the manifest <digest> needs <digest>: delete the manifest first
+    404 | NAME_UNKNOWN there is no such repository, or you may not see it
+    403 | DENIED this needs the verb tag-move for the tag v1
+    429 retry-after: 60 | TOOMANYREQUESTS you have 100 unfinished uploads already: finish or cancel some
+    507 retry-after: 60 | UNAVAILABLE the registry's disk is full: what was uploaded so far is kept
+    503 retry-after: 30 | UNAVAILABLE the registry cannot write now
+    503 retry-after: 5 | UNAVAILABLE the registry is busy: try again
+    500 | UNKNOWN internal error: the server's log has more under req-1
+    400 | BLOB_UPLOAD_INVALID the body ended too early: unexpected end of file
+    409 | UNSUPPORTED something else stands in the way
+    500 | UNKNOWN internal error: the server's log has more under req-1
+    "#);
 }
 
 #[tokio::test]
@@ -99,7 +125,14 @@ async fn every_refusal() {
         Refusal::Denied { reason: "user:alice may not push".to_owned() },
         Refusal::Hidden,
     ];
-    insta::assert_snapshot!(table(all.map(Failure::from)).await, @"");
+    insta::assert_snapshot!(table(all.map(Failure::from)).await, @r#"
+    401 www-authenticate: Bearer realm="http://localhost:5000/token",service="localhost:5000" | UNAUTHORIZED log in first
+    401 www-authenticate: Bearer realm="http://localhost:5000/token",service="localhost:5000",scope="repository:team/app:pull" | UNAUTHORIZED log in first
+    401 www-authenticate: Bearer realm="http://localhost:5000/token",service="localhost:5000",scope="repository:team/app:pull,push",error="insufficient_scope" | UNAUTHORIZED the token does not cover this: ask for one with this scope
+    401 www-authenticate: Bearer realm="http://localhost:5000/token",service="localhost:5000",error="invalid_token" | UNAUTHORIZED the token is not valid, or not any more
+    403 | DENIED user:alice may not push
+    404 | NAME_UNKNOWN there is no such repository, or you may not see it
+    "#);
 }
 
 #[tokio::test]
@@ -118,6 +151,7 @@ async fn every_other_failure() {
         Failure::Precondition,
         Failure::Range(10),
         Failure::Body("gone".to_owned()),
+        Failure::TagDenied { verb: Verb::TagMove, reason: "user:alice may not move tag v1".to_owned() },
         AuthError::Ambiguous("twice").into(),
         AuthError::RejectedBasic.into(),
         AuthError::RejectedToken.into(),
@@ -125,7 +159,27 @@ async fn every_other_failure() {
         AuthError::Busy { wait }.into(),
         AuthError::Internal("secret detail".into()).into(),
     ];
-    insta::assert_snapshot!(table(all).await, @"");
+    insta::assert_snapshot!(table(all).await, @r#"
+    404 | UNSUPPORTED there is no such endpoint
+    405 allow: GET, HEAD | UNSUPPORTED this endpoint takes GET, HEAD
+    404 | BLOB_UPLOAD_UNKNOWN there is no such upload, or it is not yours: start again
+    400 | NAME_INVALID not a name
+    414 | UNSUPPORTED too many query parameters
+    400 | DIGEST_INVALID two digests
+    400 | RANGE_INVALID not a range
+    414 | UNSUPPORTED too long
+    413 | SIZE_INVALID the body is larger than the limit of 4 bytes
+    412 | UNSUPPORTED the precondition does not hold
+    416 content-range: bytes */10 | RANGE_INVALID none of the ranges is within 10 bytes
+    400 | BLOB_UPLOAD_INVALID gone
+    403 | DENIED user:alice may not move tag v1
+    400 | UNAUTHORIZED twice
+    401 www-authenticate: Bearer realm="http://localhost:5000/token",service="localhost:5000",scope="repository:team/app:pull" | UNAUTHORIZED the name or the secret is wrong
+    401 www-authenticate: Bearer realm="http://localhost:5000/token",service="localhost:5000",scope="repository:team/app:pull",error="invalid_token" | UNAUTHORIZED the token is not valid, or not any more
+    429 retry-after: 2 | TOOMANYREQUESTS too many wrong logins from here: wait
+    503 retry-after: 2 | UNAVAILABLE too many logins are being checked: try again
+    500 | UNKNOWN internal error: the server's log has more under req-1
+    "#);
 }
 
 #[tokio::test]
