@@ -1,7 +1,9 @@
 //! What an answer that is not a success looks like.
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 /// The body of every answer of 400 and above.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -47,7 +49,7 @@ macro_rules! codes {
     ($($(#[doc = $doc:literal])+ $variant:ident = $text:literal, $status:literal;)+) => {
         /// Codes of errors: a closed list. A client that meets a code it does not know reads it as `unknown` and goes by
         /// the status.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum ErrorCode {
             $($(#[doc = $doc])+ #[serde(rename = $text)] $variant,)+
             /// A code that this version does not know.
@@ -99,8 +101,6 @@ codes! {
     UserNotFound = "user_not_found", 404;
     /// There is no robot of that name.
     RobotNotFound = "robot_not_found", 404;
-    /// The robot has no secret of that id.
-    SecretNotFound = "secret_not_found", 404;
     /// There is no grant of that id.
     GrantNotFound = "grant_not_found", 404;
     /// The subject of the grant does not exist.
@@ -154,6 +154,23 @@ codes! {
     /// The disk is full.
     Full = "full", 507;
 }
+
+impl PartialSchema for ErrorCode {
+    fn schema() -> RefOr<Schema> {
+        let line = |code: &Self| {
+            let meaning = code.meaning().lines().map(str::trim).collect::<Vec<_>>().join(" ");
+            format!("- `{}` ({}): {meaning}", code.as_str(), code.status())
+        };
+        let lines: Vec<String> = Self::ALL.iter().map(line).collect();
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .enum_values(Some(Self::ALL.iter().map(|code| code.as_str())))
+            .description(Some(format!("A closed list:\n{}", lines.join("\n"))))
+            .into()
+    }
+}
+
+impl ToSchema for ErrorCode {}
 
 #[cfg(test)]
 mod tests {

@@ -201,7 +201,8 @@ fn counts(report: &gc::Report) -> CollectionCounts {
     }
 }
 
-fn backup_report(directory: &str, report: &backup::Report, verified: bool, took: u64) -> BackupReport {
+/// What a backup, or a data directory made of one, holds.
+pub(crate) fn backup_report(directory: &str, report: &backup::Report, verified: bool, took: u64) -> BackupReport {
     let missing = |digest: &String| Finding {
         code: "blob_missing".to_owned(),
         severity: Severity::Error,
@@ -229,7 +230,8 @@ fn text(code: fsck::Code) -> String {
     serde_json::to_value(code).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-fn fsck_report(report: fsck::Report) -> FsckReport {
+/// What a check found.
+pub(crate) fn fsck_report(report: fsck::Report) -> FsckReport {
     let finding = |finding: fsck::Finding| Finding {
         code: text(finding.code),
         severity: match finding.severity {

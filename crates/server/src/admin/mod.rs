@@ -30,6 +30,7 @@ use oci::{Random, Timestamp};
 
 pub use failure::Failure;
 use failure::answer;
+pub(crate) use maintenance::{backup_report, fsck_report};
 use jobs::Jobs;
 
 use crate::state::AppState;

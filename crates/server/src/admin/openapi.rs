@@ -12,7 +12,7 @@ use utoipa::openapi::{
     ComponentsBuilder, Content, Info, ObjectBuilder, OpenApi, OpenApiBuilder, PathsBuilder, Ref, RefOr, Required,
     ResponseBuilder, ResponsesBuilder, Schema, Type,
 };
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::extract::Admin;
 use super::failure::raw_answer;
@@ -51,6 +51,14 @@ fn named<T: ToSchema>() -> Option<Named> {
     Some(Named { name, schemas })
 }
 
+/// A page of these. Each has a name of its own, since the document knows no generics.
+fn pages<T: ToSchema>() -> Option<Named> {
+    let name = format!("{}Page", T::name());
+    let mut schemas = vec![(name.clone(), api::Page::<T>::schema()), (T::name().into_owned(), T::schema())];
+    T::schemas(&mut schemas);
+    Some(Named { name, schemas })
+}
+
 fn query<T: IntoParams>() -> Vec<Parameter> {
     T::into_params(|| Some(ParameterIn::Query))
 }
@@ -76,7 +84,7 @@ fn describe(route: Route) -> Description {
         Route::SessionRefresh => {
             takes("Get a new token with a refresh token", named::<RefreshSession>(), "200", named::<Session>())
         }
-        Route::UserList => reads("List users by name", query::<ListQuery>(), named::<Page<User>>()),
+        Route::UserList => reads("List users by name", query::<ListQuery>(), pages::<User>()),
         Route::UserCreate => takes("Make a user", named::<CreateUser>(), "201", named::<CreatedUser>()),
         Route::UserShow => reads("Show a user", Vec::new(), named::<User>()),
         Route::UserUpdate => takes("Change a user", named::<UpdateUser>(), "200", named::<User>()),
@@ -84,7 +92,7 @@ fn describe(route: Route) -> Description {
         Route::UserPassword => {
             takes("Set a user's password", named::<ChangePassword>(), "200", named::<ChangedPassword>())
         }
-        Route::RobotList => reads("List robots by name", query::<ListQuery>(), named::<Page<Robot>>()),
+        Route::RobotList => reads("List robots by name", query::<ListQuery>(), pages::<Robot>()),
         Route::RobotCreate => takes("Make a robot", named::<CreateRobot>(), "201", named::<CreatedRobot>()),
         Route::RobotShow => reads("Show a robot", Vec::new(), named::<Robot>()),
         Route::RobotUpdate => takes("Disable or enable a robot", named::<UpdateRobot>(), "200", named::<Robot>()),
@@ -92,27 +100,27 @@ fn describe(route: Route) -> Description {
         Route::RobotRotate => {
             takes("Give a robot a new secret", named::<RotateRobot>(), "200", named::<CreatedRobot>())
         }
-        Route::GrantList => reads("List grants by id", query::<GrantQuery>(), named::<Page<Grant>>()),
+        Route::GrantList => reads("List grants by id", query::<GrantQuery>(), pages::<Grant>()),
         Route::GrantCreate => takes("Give a grant", named::<CreateGrant>(), "201", named::<Grant>()),
         Route::GrantRemoveBySubject => {
             reads("Take all grants of a subject away", query::<RemoveGrantsQuery>(), named::<Removed>())
         }
         Route::GrantShow => reads("Show a grant", Vec::new(), named::<Grant>()),
         Route::GrantRemove => removes("Take a grant away"),
-        Route::RepositoryList => reads("List repositories by name", query::<ListQuery>(), named::<Page<Repository>>()),
+        Route::RepositoryList => reads("List repositories by name", query::<ListQuery>(), pages::<Repository>()),
         Route::RepositoryShow => reads("Show a repository", Vec::new(), named::<RepositoryDetail>()),
         Route::RepositoryRemove => removes("Delete a repository with all that is in it"),
-        Route::TagList => reads("List the tags of a repository by name", query::<ListQuery>(), named::<Page<Tag>>()),
+        Route::TagList => reads("List the tags of a repository by name", query::<ListQuery>(), pages::<Tag>()),
         Route::TagRemove => removes("Remove a tag; its manifest stays"),
-        Route::EventList => reads("List events", query::<EventQuery>(), named::<Page<Event>>()),
+        Route::EventList => reads("List events", query::<EventQuery>(), pages::<Event>()),
         Route::GcPlan => reads("What a collection would remove now", query::<PlanQuery>(), named::<CollectionCounts>()),
         Route::GcRun => takes("Start a collection", named::<StartGc>(), "202", named::<Job>()),
         Route::BackupCreate => takes("Start a backup", named::<StartBackup>(), "202", named::<Job>()),
         Route::BackupVerify => takes("Start verifying a backup", named::<VerifyBackup>(), "202", named::<Job>()),
         Route::FsckRun => takes("Start a check", named::<StartFsck>(), "202", named::<Job>()),
-        Route::JobList => reads("List jobs, newest first", query::<ListQuery>(), named::<Page<Job>>()),
+        Route::JobList => reads("List jobs, newest first", query::<ListQuery>(), pages::<Job>()),
         Route::JobShow => reads("Show a job", Vec::new(), named::<Job>()),
-        Route::TaskList => reads("List the background tasks", Vec::new(), named::<Page<Task>>()),
+        Route::TaskList => reads("List the background tasks", Vec::new(), pages::<Task>()),
         Route::ServerShow => reads("About the server", Vec::new(), named::<ServerInfo>()),
     }
 }
