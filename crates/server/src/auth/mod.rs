@@ -21,7 +21,7 @@ use arc_swap::ArcSwap;
 use axum::http::request::Parts;
 use http::header::AUTHORIZATION;
 use oci::{Clock, Random, Timestamp};
-use policy::{Actions, Caller, Credential, Identity, Resource, Rules, Subject, SubjectId, TokenScopes};
+use policy::{Actions, Caller, Credential, Identity, Resource, Rules, Subject, SubjectId, SubjectKind, TokenScopes};
 use registry::Registry;
 
 pub use backoff::Source;
@@ -331,7 +331,10 @@ impl Auth {
         let now = Instant::now();
         match subject {
             Some(subject) if right => {
-                self.0.verified.insert(name, secret, subject.id, subject.epoch, now);
+                // A robot's secret costs no password hash, and may expire by itself within the minute.
+                if subject.kind == SubjectKind::User {
+                    self.0.verified.insert(name, secret, subject.id, subject.epoch, now);
+                }
                 self.0.backoff.succeeded(name, origin.source, now);
                 self.0.journal.logged_in(subject, &origin.address, &origin.request_id);
                 Ok(subject.id)
