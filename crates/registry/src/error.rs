@@ -140,6 +140,11 @@ impl From<blobs::Error> for Error {
     fn from(error: blobs::Error) -> Self {
         match error {
             blobs::Error::Full { .. } => Self::Full,
+            blobs::Error::Unsynced { source, .. }
+                if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+            {
+                Self::Full
+            }
             blobs::Error::ReadOnly { .. } => Self::ReadOnly,
             blobs::Error::Io { .. } | blobs::Error::Unsynced { .. } | blobs::Error::Busy { .. } => {
                 Self::Unavailable { retry_after_s: 5, source: Some(Box::new(error)) }

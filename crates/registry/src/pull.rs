@@ -84,9 +84,9 @@ pub async fn manifest_head(r: &Registry, access: &Access, reference: &Reference)
 /// Whether the blob is in the repository. A stored copy that is damaged counts as absent for those who may push, so
 /// that they send it again, which heals it.
 pub async fn blob_head(r: &Registry, access: &Access, digest: &Digest) -> Result<BlobInfo, Error> {
-    match blob(r, access, digest).await {
+    match look_up(r, access, digest, Trust::Recorded).await {
         Ok(blob) => Ok(BlobInfo { digest: blob.digest, size: blob.size }),
-        Err(error @ Error::Damaged { .. }) if access.holds(Verb::Push) => {
+        Err(error @ Error::Damaged { .. }) if access.may(Verb::Push) => {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "a damaged blob is answered as absent to a pusher"
@@ -102,20 +102,34 @@ pub async fn blob_head(r: &Registry, access: &Access, digest: &Digest) -> Result
 /// Until a manifest of the repository names it, it is there only for those who may push. To those a 200 is a promise
 /// that it will still be there when they push the manifest, so it is touched first.
 pub async fn blob(r: &Registry, access: &Access, digest: &Digest) -> Result<Blob, Error> {
-    let mut gone: Option<Error> = None;
+    let trust = if r.settings().verify_reads { Trust::Nothing } else { Trust::Recorded };
+    look_up(r, access, digest, trust).await
+}
+
+/// What is taken for granted of a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// That a file of the recorded length and time holds the bytes that were verified when it was written.
+    Recorded,
+    /// Nothing: it is hashed.
+    Nothing,
+}
+
+async fn look_up(r: &Registry, access: &Access, digest: &Digest, trust: Trust) -> Result<Blob, Error> {
+    let mut damage: Option<Error> = None;
     // Twice: between the query and the opening, a push of the same bytes may have put them elsewhere.
     for _ in 0..2 {
         let Some(row) = find(r, access, digest).await? else {
             return unknown(r, access, Error::BlobUnknown(digest.clone())).await;
         };
         touch(r, access, digest, &row).await?;
-        match open(r, digest, &row).await {
+        match open(r, digest, &row, trust).await {
             Ok(source) => return Ok(Blob { digest: digest.clone(), size: row.size, source }),
-            Err(error @ Error::Damaged { .. }) => gone = Some(error),
+            Err(error @ Error::Damaged { .. }) => damage = Some(error),
             Err(error) => return Err(error),
         }
     }
-    Err(gone.unwrap_or_else(|| Error::BlobUnknown(digest.clone())))
+    Err(damage.unwrap_or_else(|| Error::BlobUnknown(digest.clone())))
 }
 
 /// The row of a blob that this caller may read.
@@ -145,7 +159,7 @@ async fn touch(r: &Registry, access: &Access, digest: &Digest, row: &BlobRow) ->
 }
 
 /// The bytes of a row: its length is right, and so is its digest where anything speaks against it.
-async fn open(r: &Registry, digest: &Digest, row: &BlobRow) -> Result<Source, Error> {
+async fn open(r: &Registry, digest: &Digest, row: &BlobRow, trust: Trust) -> Result<Source, Error> {
     let damaged = |source: crate::BoxError| Error::Damaged { digest: digest.clone(), source: Some(source) };
     let (key, recorded) = match &row.location {
         Location::Inline(bytes) => {
@@ -165,7 +179,7 @@ async fn open(r: &Registry, digest: &Digest, row: &BlobRow) -> Result<Source, Er
         }
         Err(error) => return Err(error.into()),
     };
-    if mtime_ns != recorded || r.settings().verify_reads {
+    if mtime_ns != recorded || trust == Trust::Nothing {
         let (_, actual) = r.blobs().hash(&key, &[digest.algorithm()]).await?;
         if actual.first() != Some(digest) {
             return Err(damaged(format!("the file {key} holds other bytes").into()));

@@ -13,7 +13,7 @@ use futures_util::{StreamExt, stream};
 use oci::{Algorithm, Clock, Digest, Hasher, Random, RepositoryName, Tag, Timestamp};
 use policy::{
     Access, Caller, Credential, Grant, Grantee, Identity, Need, Refusal, RepositoryPattern, Role, Rules, Subject,
-    SubjectId, SubjectKind, TagPattern, Verbs, authorize,
+    SubjectId, SubjectKind, TagPattern, authorize,
 };
 use registry::manifest::{Pushed, Target};
 use registry::{Body, Error, Registry, Settings};
@@ -279,8 +279,4 @@ pub fn artifact(subject: &Digest, artifact_type: &str, note: &str) -> Vec<u8> {
 
 pub fn refused() -> Refusal {
     Refusal::Denied { reason: "taken away".to_owned() }
-}
-
-pub fn verbs_all() -> Verbs {
-    Verbs::ALL
 }
