@@ -1,7 +1,6 @@
 //! The official conformance suite (opencontainers/distribution-spec, `conformance`), judged from its `junit.xml`: the
 //! suite's own exit state hides skips.
 
-use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::{Context, Result, ensure};

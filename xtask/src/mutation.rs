@@ -18,6 +18,12 @@ const SOURCES: [&str; 2] = ["crates/server/src", "crates/registry/src"];
 /// The functions that decide.
 const DECISIONS: [&str; 3] = ["authorize", "authorize_catalog", "authorize_admin"];
 
+/// Files whose calls are left as they are, and why nothing would be seen if they were not.
+const LEFT: [(&str, &str); 1] = [(
+    "crates/server/src/bootstrap.rs",
+    "it shows the credential of the socket itself, before anything is listened on",
+)];
+
 /// The functions that the copy of `policy` gets.
 const ALLOW_ALL: &str = r#"
 mod mutation {
@@ -131,6 +137,10 @@ pub fn run(root: &Path) -> Result<Vec<Mutant>> {
     ensure!(verdict(&tree, &base)? == Verdict::Survived, "the matrix fails on the unchanged sources");
     let mut mutants = Vec::new();
     for site in sites(&tree)? {
+        if let Some((_, why)) = LEFT.iter().find(|(file, _)| Path::new(file) == site.file) {
+            println!("mutation: {}:{} is left: {why}", site.file.display(), site.line);
+            continue;
+        }
         let path = tree.join(&site.file);
         let original = fs::read_to_string(&path)?;
         fs::write(&path, site.mutate(&original))?;

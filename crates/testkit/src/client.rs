@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use oci::{Algorithm, Digest, Hasher};
@@ -14,6 +15,9 @@ use crate::layout::Hashing;
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
+/// Tokens live for a quarter of an hour.
+const TOKEN_AGE: Duration = Duration::from_secs(600);
+
 /// Who a client is.
 #[derive(Clone, Debug)]
 pub enum Login {
@@ -23,6 +27,8 @@ pub enum Login {
     Basic(String, String),
     /// A name and a password, changed for a token of each scope.
     Bearer(String, String),
+    /// This value of the `Authorization` header.
+    Given(String),
 }
 
 /// A client of one server.
@@ -30,7 +36,7 @@ pub struct Client {
     address: SocketAddr,
     login: Login,
     connection: Option<Connection>,
-    tokens: HashMap<String, String>,
+    tokens: HashMap<String, (String, Instant)>,
 }
 
 impl Client {
@@ -97,13 +103,17 @@ impl Client {
         }
     }
 
-    fn authorization(&mut self, repository: &str) -> io::Result<Option<String>> {
+    /// The value of the `Authorization` header for this repository (`*`: the catalog; empty: none in particular).
+    pub fn authorization(&mut self, repository: &str) -> io::Result<Option<String>> {
         let (name, password) = match &self.login {
             Login::Anonymous => return Ok(None),
+            Login::Given(value) => return Ok(Some(value.clone())),
             Login::Basic(name, password) => return Ok(Some(basic(name, password))),
             Login::Bearer(name, password) => (name.clone(), password.clone()),
         };
-        if let Some(token) = self.tokens.get(repository) {
+        if let Some((token, since)) = self.tokens.get(repository)
+            && since.elapsed() < TOKEN_AGE
+        {
             return Ok(Some(token.clone()));
         }
         let scope = match repository {
@@ -120,7 +130,7 @@ impl Client {
         let answer: serde_json::Value = serde_json::from_slice(&response.body)?;
         let token = answer["token"].as_str().ok_or_else(|| io::Error::other("the answer has no token"))?;
         let token = format!("Bearer {token}");
-        self.tokens.insert(repository.to_owned(), token.clone());
+        self.tokens.insert(repository.to_owned(), (token.clone(), Instant::now()));
         Ok(Some(token))
     }
 

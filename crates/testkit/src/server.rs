@@ -24,8 +24,8 @@ const START: Duration = Duration::from_secs(30);
 pub struct Options {
     /// The program; [`binary`] when `None`.
     pub binary: Option<PathBuf>,
-    /// Where the data directory is made; a temporary directory when `None`.
-    pub directory: Option<PathBuf>,
+    /// The data directory; one in a temporary directory, where log and configuration always are, when `None`.
+    pub data_dir: Option<PathBuf>,
     /// Text of the configuration file.
     pub config: String,
     /// Further flags of `serve`.
@@ -35,8 +35,8 @@ pub struct Options {
 /// A server process with its data directory.
 pub struct Server {
     options: Options,
-    directory: PathBuf,
-    temporary: Option<TempDir>,
+    directory: TempDir,
+    data_dir: PathBuf,
     child: Option<Child>,
     limit: Option<MemoryLimit>,
     address: SocketAddr,
@@ -58,19 +58,12 @@ pub fn binary() -> PathBuf {
 impl Server {
     /// Starts a server on a free loopback port and waits until it is ready.
     pub fn start(options: Options) -> Result<Self> {
-        let temporary = match &options.directory {
-            Some(_) => None,
-            None => Some(tempfile::Builder::new().prefix("portcullis-test-").tempdir()?),
-        };
-        let directory = match (&options.directory, &temporary) {
-            (Some(directory), _) => directory.clone(),
-            (None, Some(temporary)) => temporary.path().to_owned(),
-            (None, None) => bail!("no directory"),
-        };
+        let directory = tempfile::Builder::new().prefix("portcullis-test-").tempdir()?;
+        let data_dir = options.data_dir.clone().unwrap_or_else(|| directory.path().join("data"));
         let mut server = Self {
             options,
             directory,
-            temporary,
+            data_dir,
             child: None,
             limit: MemoryLimit::new(MEMORY).ok(),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -92,13 +85,15 @@ impl Server {
     /// Starts the process again on its data directory, after [`Server::kill`] or [`Server::stop`].
     pub fn launch(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "the server runs already");
-        let config = self.directory.join("test.toml");
+        let config = self.directory.path().join("test.toml");
         fs::write(&config, &self.options.config)?;
         let addresses = self.data_dir().join("addresses.json");
         let _ = fs::remove_file(&addresses);
         let log = File::options().create(true).append(true).open(self.log_file())?;
         let mut command = self.confined();
-        command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--config"]).arg(&config);
+        // A restarted server keeps its port: tokens name the service by it.
+        command.args(["serve", "--listen", &self.address.to_string(), "--admin-listen", "off"]);
+        command.arg("--config").arg(&config);
         command.arg("--data-dir").arg(self.data_dir()).args(&self.options.flags);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("cannot start {}", self.binary().display()))?;
@@ -135,12 +130,12 @@ impl Server {
 
     /// The data directory.
     pub fn data_dir(&self) -> PathBuf {
-        self.directory.join("data")
+        self.data_dir.clone()
     }
 
     /// What the process printed so far.
     pub fn log_file(&self) -> PathBuf {
-        self.directory.join("server.log")
+        self.directory.path().join("server.log")
     }
 
     /// The main listener.
@@ -238,6 +233,18 @@ impl Server {
         }
     }
 
+    /// Waits at most so long for the process to end by itself; whether it did.
+    pub fn ends_within(&mut self, time: Duration) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < time {
+            match self.child.as_mut().map(Child::try_wait) {
+                Some(Ok(None)) => std::thread::sleep(Duration::from_millis(2)),
+                _ => return true,
+            }
+        }
+        false
+    }
+
     /// Asks the process to end (SIGTERM) and waits until it has.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         let mut child = self.child.take().context("the server does not run")?;
@@ -281,9 +288,7 @@ impl Drop for Server {
         self.kill();
         if std::thread::panicking() {
             eprintln!("{}", self.log_tail());
-            if let Some(temporary) = &mut self.temporary {
-                temporary.disable_cleanup(std::env::var_os("PORTCULLIS_KEEP").is_some());
-            }
+            self.directory.disable_cleanup(std::env::var_os("PORTCULLIS_KEEP").is_some());
         }
     }
 }

@@ -1,0 +1,12 @@
+//! Traffic that remembers what it was promised, for servers that are killed in the middle of it.
+//!
+//! Each worker has a repository of its own, so that it knows what must be there: what was acknowledged is certain, what was
+//! in flight when the server died is one of several possibilities until somebody looks. Contents are shared between
+//! repositories, so that deletes and collections of one meet pushes of another.
+
+mod model;
+mod traffic;
+mod worker;
+
+pub use model::Repository;
+pub use traffic::{End, Totals, Traffic};

@@ -1,0 +1,75 @@
+//! A disk that can lose its power: an image file, mounted through a loop device, shut down without writing its log
+//! (XFS_IOC_GOINGDOWN and EXT4_IOC_SHUTDOWN, which `xfs_io -c shutdown` sends to either). What was synced before is there
+//! after the next mount, what was not is gone.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+/// Size of the image; sparse, so only what is written takes space.
+const SIZE: u64 = 2 << 30;
+
+/// A mounted file system; unmounted when dropped.
+pub struct LoopDisk {
+    directory: TempDir,
+}
+
+impl LoopDisk {
+    /// A new file system of this kind (`ext4`, `xfs`), mounted.
+    pub fn new(kind: &str) -> Result<Self> {
+        let disk = Self { directory: tempfile::Builder::new().prefix("portcullis-disk-").tempdir()? };
+        File::create(disk.image())?.set_len(SIZE)?;
+        std::fs::create_dir(disk.mount_point())?;
+        run(Command::new(format!("mkfs.{kind}")).arg("-q").arg(disk.image()))?;
+        disk.mount()?;
+        Ok(disk)
+    }
+
+    fn image(&self) -> PathBuf {
+        self.directory.path().join("image")
+    }
+
+    /// Where it is mounted.
+    pub fn mount_point(&self) -> PathBuf {
+        self.directory.path().join("mounted")
+    }
+
+    fn mount(&self) -> Result<()> {
+        run(Command::new("mount").args(["-o", "loop"]).arg(self.image()).arg(self.mount_point()))
+    }
+
+    /// The power fails: from now on every access is an error.
+    pub fn cut(&self) -> Result<()> {
+        run(Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(self.mount_point()))
+    }
+
+    /// The power is back: mounts again, with what was on the disk. Nothing may have files open on it.
+    pub fn restore(&self) -> Result<()> {
+        let start = Instant::now();
+        while let Err(error) = run(Command::new("umount").arg(self.mount_point())) {
+            if start.elapsed() > Duration::from_secs(10) {
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.mount()
+    }
+}
+
+impl Drop for LoopDisk {
+    fn drop(&mut self) {
+        if let Err(error) = run(Command::new("umount").arg("-l").arg(self.mount_point())) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("cannot start {:?}; run as root", command.get_program()))?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
