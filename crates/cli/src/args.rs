@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    backup, completions, config, event, fsck, gc, grant, health, login, logout, man, repo, robot, tag, user, version,
+    backup, completions, config, event, fsck, gc, grant, health, login, logout, man, repo, robot, serve, tag, user,
+    version,
 };
 
 const AFTER_HELP: &str = "\
@@ -68,6 +69,8 @@ pub struct Global {
 /// The commands, in the order in which help lists them.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the registry
+    Serve(serve::Args),
     /// Show, check or explain the configuration
     #[command(subcommand)]
     Config(config::Command),

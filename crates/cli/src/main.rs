@@ -47,6 +47,7 @@ fn run(context: &Context, command: Command) -> Result<Exit, Error> {
         Command::Version(args) => command::version::run(context, args),
         Command::Completions(args) => command::completions::run(context, args),
         Command::Man(args) => command::man::run(context, args),
+        Command::Serve(args) => command::serve::run(context, args),
         Command::Config(command) => command::config::run(context, command),
         Command::Logout(args) => command::logout::run(context, args),
         other => tokio::runtime::Builder::new_current_thread()
@@ -71,8 +72,11 @@ async fn talk(context: &Context, command: Command) -> Result<Exit, Error> {
         Command::Fsck(args) => command::fsck::run(context, args).await,
         Command::Health(args) => command::health::run(context, args).await,
         Command::Login(args) => command::login::run(context, args).await,
-        Command::Config(_) | Command::Version(_) | Command::Completions(_) | Command::Man(_) | Command::Logout(_) => {
-            Ok(Exit::Done)
-        }
+        Command::Serve(_)
+        | Command::Config(_)
+        | Command::Version(_)
+        | Command::Completions(_)
+        | Command::Man(_)
+        | Command::Logout(_) => Ok(Exit::Done),
     }
 }

@@ -13,6 +13,7 @@ pub mod logout;
 pub mod man;
 pub mod repo;
 pub mod robot;
+pub mod serve;
 pub mod tag;
 pub mod user;
 pub mod version;
