@@ -119,6 +119,17 @@ impl Error {
         Self::Unsafe { what: what.into(), help: help.into() }
     }
 
+    /// An error of the database of this data directory.
+    pub fn database(data_dir: &std::path::Path, error: meta::Error) -> Self {
+        let number = |format: i64| u64::try_from(format).unwrap_or_default();
+        match error {
+            meta::Error::NewerFormat { found, supported } => {
+                Self::NewerFormat { path: data_dir.to_owned(), found: number(found), supported: number(supported) }
+            }
+            other => Self::Database(Box::new(other)),
+        }
+    }
+
     /// An operation that failed.
     pub fn operation(action: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Operation { action, source: Box::new(source) }

@@ -7,14 +7,21 @@
 
 pub mod admin;
 pub mod auth;
+pub mod bootstrap;
 pub mod clock;
 pub mod config;
-mod distribution;
+pub mod data_dir;
+pub mod distribution;
 mod error;
+pub mod health;
+pub mod keys;
 pub mod listen;
 pub mod logs;
 pub mod main_router;
 pub mod metrics;
+pub mod offline;
+pub mod serve;
 pub mod state;
+pub mod tasks;
 
 pub use error::{Error, Kind};

@@ -15,6 +15,7 @@ use registry::{Authority, backup, fsck, gc};
 
 use super::extract::{Admin, At, Input, Params, invalid_cursor, limit, page};
 use super::{AdminState, Failure, answer};
+use crate::offline::with_strays;
 
 /// What a collection would remove now.
 pub async fn gc_plan(
@@ -106,7 +107,7 @@ pub async fn fsck_run(
     Admin(access): Admin,
     Input(input): Input<StartFsck>,
 ) -> Result<Response, Failure> {
-    let (registry, watch) = (state.app.registry.clone(), Watch::start(&state));
+    let (app, watch) = (state.app.clone(), Watch::start(&state));
     let job = state.jobs.start(JobKind::Fsck, access.label(), |progress| async move {
         let tell = |so_far: &fsck::Checked| {
             let report =
@@ -115,11 +116,11 @@ pub async fn fsck_run(
         };
         let by = Authority::Administrator(&access);
         let report = if input.repair {
-            fsck::repair(&registry, by, &tell).await?
+            fsck::repair(&app.registry, by, &tell).await?
         } else {
-            fsck::check(&registry, by, &tell).await?
+            fsck::check(&app.registry, by, &tell).await?
         };
-        Ok(Report::Fsck(fsck_report(report)))
+        Ok(Report::Fsck(with_strays(fsck_report(report), &app.config.data_dir)))
     });
     started(job)
 }

@@ -30,8 +30,8 @@ use oci::{Random, Timestamp};
 
 pub use failure::Failure;
 use failure::answer;
-pub(crate) use maintenance::{backup_report, fsck_report};
 use jobs::Jobs;
+pub(crate) use maintenance::{backup_report, fsck_report};
 
 use crate::state::AppState;
 

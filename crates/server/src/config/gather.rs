@@ -274,8 +274,8 @@ impl Raw {
     }
 }
 
-/// The file beside the data directory that flags, environment or default name.
-fn beside(flags: &Flags, environment: &Environment) -> PathBuf {
+/// The file beside the data directory that flags, environment or default name; whether it is there or not.
+pub fn beside(flags: &Flags, environment: &Environment) -> PathBuf {
     let default = keys::find("data_dir").map_or("", |key| key.default);
     let data_dir = flags
         .data_dir

@@ -16,7 +16,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Serialize;
 
-pub use gather::{Environment, FILE_NAME, Flags, Origin, Problem, Raw};
+pub use gather::{Environment, FILE_NAME, Flags, Origin, Problem, Raw, beside};
 pub use keys::{Form, KEYS, Key};
 pub use public_url::PublicUrl;
 pub use reference::reference;

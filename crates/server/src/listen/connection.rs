@@ -211,7 +211,7 @@ impl Driver {
                 _ = connection.as_mut() => return End::Done,
                 now = looks.tick() => {
                     if deadline.is_some_and(|at| now >= at) {
-                        return End::Done;
+                        return End::Abort;
                     }
                     let verdict = watch.look(&self.activity, http2);
                     if let (Some(reason), None) = (verdict.reason(), deadline) {

@@ -141,7 +141,8 @@ impl Framing {
         match &mut self.state {
             State::ChunkSize(line) => {
                 let end = find(bytes, b"\n").map_or(bytes.len(), |at| at + 1);
-                line.extend_from_slice(&bytes[..end.min(MAX_CHUNK_LINE)]);
+                let room = (MAX_CHUNK_LINE + 1).saturating_sub(line.len());
+                line.extend_from_slice(&bytes[..end.min(room)]);
                 if line.ends_with(b"\n") || line.len() > MAX_CHUNK_LINE {
                     self.state = match chunk_size(line) {
                         Some(0) => State::Trailer { line: 0, all: 0, last: 0 },

@@ -257,7 +257,10 @@ async fn place(service: &Service, addr: Option<SocketAddr>, phase: &mut watch::R
     }
 }
 
+/// The name of the socket in a data directory.
+pub const SOCKET: &str = "admin.sock";
+
 /// Where the socket of a data directory is.
 pub fn socket_path(data_dir: &Path) -> PathBuf {
-    data_dir.join("admin.sock")
+    data_dir.join(SOCKET)
 }

@@ -1,0 +1,102 @@
+//! Commands that work on a data directory without a server, or before there is one.
+
+mod init;
+
+use std::path::Path;
+
+use api::{BackupReport, Checked, Finding, FsckReport, Severity};
+use registry::{Authority, backup, fsck as checks};
+use tokio::time::Instant;
+
+pub use init::{Init, init};
+
+use crate::admin::{backup_report, fsck_report};
+use crate::clock::{system_clock, system_random};
+use crate::config::Config;
+use crate::data_dir::{self, DataDir, names};
+use crate::error::Error;
+use crate::keys::retire_all;
+use crate::serve::{blocking, open_registry};
+
+/// Checks rows against stored bytes, both ways; `repair` mends what can be mended without losing anything. `progress` gets
+/// to know how much was looked at so far.
+///
+/// # Errors
+/// [`Error::Locked`] when a server has the directory; the check is then to be asked of it.
+pub async fn fsck(
+    config: &Config,
+    repair: bool,
+    progress: &(dyn Fn(Checked) + Send + Sync),
+) -> Result<FsckReport, Error> {
+    private_files();
+    let (clock, random, root) = (system_clock(), system_random(), config.data_dir.clone());
+    if !root.join(names::DATABASE).exists() {
+        return Err(Error::DataDir {
+            what: format!("there is no registry in {}", root.display()),
+            help: "name its data directory with --data-dir DIR".to_owned(),
+        });
+    }
+    let for_lock = clock.clone();
+    let data = blocking(move || DataDir::open_existing(&root, &for_lock)).await?;
+    let registry = open_registry(config, &data, &clock, &random).await?;
+    let tell = |so_far: &checks::Checked| {
+        progress(Checked { blobs: so_far.blobs, manifests: so_far.manifests, tags: so_far.tags, links: so_far.links });
+    };
+    let done = if repair {
+        checks::repair(&registry, Authority::DataDirectory, &tell).await
+    } else {
+        checks::check(&registry, Authority::DataDirectory, &tell).await
+    };
+    let closed = registry.db().clone().close().await;
+    let report = done.map_err(|error| Error::operation("the check", error))?;
+    closed.map_err(|error| Error::database(data.root(), error))?;
+    Ok(with_strays(fsck_report(report), data.root()))
+}
+
+/// Adds notes about what lies in the data directory and does not belong there.
+pub(crate) fn with_strays(mut report: FsckReport, data_dir: &Path) -> FsckReport {
+    let strays = data_dir::strays(data_dir).unwrap_or_default();
+    report.findings.extend(strays.into_iter().map(|name| Finding {
+        code: "stray_file".to_owned(),
+        severity: Severity::Note,
+        message: format!("the data directory holds {name}, which is none of the registry's files"),
+        digest: None,
+        repository: None,
+        repaired: false,
+    }));
+    report
+}
+
+/// Makes the data directory of the configuration, which must be absent or empty, of a backup. The key that wraps the
+/// signing keys is no part of a backup: the keys are retired, the next start makes a new one, and tokens that were given
+/// out before are void. Whoever puts `keys/kek` of the old directory in its place keeps them.
+///
+/// # Errors
+/// [`Error::Operation`] when the backup is damaged or the directory is not empty.
+pub async fn restore(
+    config: &Config,
+    from: &Path,
+    progress: &(dyn Fn(BackupReport) + Send + Sync),
+) -> Result<BackupReport, Error> {
+    private_files();
+    let (clock, random, began) = (system_clock(), system_random(), Instant::now());
+    let took = || u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let directory = config.data_dir.to_string_lossy();
+    let tell = |report: &backup::Report| progress(backup_report(&directory, report, false, took()));
+    let report = backup::restore(from, &config.data_dir, &clock, &random, &tell)
+        .await
+        .map_err(|error| Error::operation("restoring the backup", error))?;
+    let (root, for_lock) = (config.data_dir.clone(), clock.clone());
+    let data = blocking(move || DataDir::open_existing(&root, &for_lock)).await?;
+    let registry = open_registry(config, &data, &clock, &random).await?;
+    let retired = retire_all(registry.db()).await;
+    let closed = registry.db().clone().close().await;
+    retired?;
+    closed.map_err(|error| Error::database(data.root(), error))?;
+    Ok(backup_report(&directory, &report, true, took()))
+}
+
+/// What is made from here on is ours alone.
+fn private_files() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+}

@@ -1,0 +1,352 @@
+//! From a configuration to a running server, and to its end.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use blobs::Blobs;
+use meta::{Action, Actor, Db, NewEvent};
+use oci::{Clock, Random};
+use registry::{Registry, Settings};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::auth::{Auth, Hosts, Setup, TokenKey, TokenKeys};
+use crate::bootstrap::{FirstPassword, announce, first_user};
+use crate::clock::{system_clock, system_random};
+use crate::config::Config;
+use crate::data_dir::{DataDir, names, remove, replace};
+use crate::error::Error;
+use crate::keys::{Kek, needs_kek, token_keys};
+use crate::listen::{self, Bound, Phase, Serving, Tls, socket_path};
+use crate::metrics::Metrics;
+use crate::state::{AppState, Listener, RulesHandle};
+use crate::tasks::{self, Tasks};
+use crate::{admin, health, logs, main_router};
+
+/// After `server.drain_timeout`: for handlers to keep what they have.
+const CUT_TIME: Duration = Duration::from_secs(3);
+/// After the last answer: for work that outlived its request.
+const LEAVE_TIME: Duration = Duration::from_secs(1);
+
+/// Serves until SIGTERM or SIGINT, on a runtime of its own. A second signal ends it at once.
+///
+/// # Errors
+/// Why the server did not start.
+pub fn run(config: Config) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("portcullis")
+        .build()
+        .map_err(|source| Error::System { action: "start the threads of the server", source })?;
+    let result = runtime.block_on(serve(config));
+    // What is still reading or writing a file is not waited for: whatever was acknowledged is on the disk.
+    runtime.shutdown_timeout(LEAVE_TIME);
+    result
+}
+
+/// The same on the runtime of the caller.
+///
+/// # Errors
+/// Why the server did not start.
+pub async fn serve(config: Config) -> Result<(), Error> {
+    let clock = system_clock();
+    let _log =
+        logs::start(&config.log, clock.clone()).map_err(|source| Error::System { action: "start the log", source })?;
+    let mut signals = Signals::new()?;
+    // Files that the database makes are ours alone.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let running = Running::start(config, clock, system_random()).await?;
+    running.announce()?;
+    signals.next().await;
+    tracing::info!(target: logs::ALWAYS, "stopping");
+    notify(&[NotifyState::Stopping]);
+    running.stop(signals.next()).await
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Error> {
+        let wrong = |source| Error::System { action: "listen to signals", source };
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(wrong)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(wrong)?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    // Without a service manager, or with one that has gone, there is nobody to tell.
+    let _ = sd_notify::notify(state);
+}
+
+/// A server at work.
+pub struct Running {
+    data: DataDir,
+    state: AppState,
+    first: FirstPassword,
+    tasks: Tasks,
+    phase: watch::Sender<Phase>,
+    serving: Vec<Serving>,
+    addresses: BTreeMap<&'static str, SocketAddr>,
+}
+
+impl Running {
+    /// Starts a server. Checks what is unsafe before anything is made.
+    ///
+    /// # Errors
+    /// Why it did not start; nothing listens then.
+    pub async fn start(mut config: Config, clock: Clock, random: Random) -> Result<Self, Error> {
+        config.refuse_unsafe()?;
+        let tls = config.server.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
+        let data = open_data_dir(config.data_dir.clone(), clock.clone()).await?;
+        remove(&data.path(names::ADDRESSES))?;
+        let bound = bind(&config, data.root()).await?;
+        let addresses: BTreeMap<_, _> =
+            bound.iter().filter_map(|bound| Some((bound.listener().as_str(), bound.address()?))).collect();
+        if let Some(main) = addresses.get(Listener::Main.as_str()) {
+            config.server.listen = *main;
+        }
+        let state = build(config, &data, &clock, &random).await?;
+        let first = first_user(&state, &data).await?;
+        let tasks = start_tasks(&state, tls.clone());
+        let (phase, _) = watch::channel(Phase::Run);
+        let context = listen::Context {
+            config: state.config.clone(),
+            tls,
+            metrics: state.metrics.clone(),
+            random: random.clone(),
+        };
+        let listed = tasks.clone();
+        let admin = admin::router(state.clone(), random, Arc::new(move || listed.list())).merge(health::router(&state));
+        let serving = bound
+            .into_iter()
+            .map(|bound| {
+                let router: Router = match bound.listener() {
+                    Listener::Main => main_router::router(state.clone()),
+                    Listener::Ops => health::router(&state),
+                    Listener::Admin | Listener::Socket => admin.clone(),
+                };
+                listen::serve(bound, router, &context, phase.subscribe())
+            })
+            .collect();
+        event(&state, Action::Start).await?;
+        let running = Self { data, state, first, tasks, phase, serving, addresses };
+        running.write_addresses()?;
+        Ok(running)
+    }
+
+    /// Where it listens, by the listener's name.
+    pub fn addresses(&self) -> &BTreeMap<&'static str, SocketAddr> {
+        &self.addresses
+    }
+
+    /// What the handlers share.
+    pub fn state(&self) -> &AppState {
+        &self.state
+    }
+
+    /// Where the first password went.
+    pub fn first_password(&self) -> &FirstPassword {
+        &self.first
+    }
+
+    fn write_addresses(&self) -> Result<(), Error> {
+        let addresses: BTreeMap<_, _> =
+            self.addresses.iter().map(|(name, address)| (name, address.to_string())).collect();
+        replace(&self.data.path(names::ADDRESSES), &serde_json::to_vec(&addresses).unwrap_or_default())
+    }
+
+    /// Says that it is ready, and at the first start how to get in.
+    fn announce(&self) -> Result<(), Error> {
+        announce(&self.first, &self.state)?;
+        let config = &self.state.config;
+        if config.server.public_urls.is_empty() && !config.server.listen.ip().is_loopback() {
+            tracing::warn!("server.public_urls is not set: clients beyond this machine are answered 421");
+        }
+        let address =
+            |listener: Listener| self.addresses.get(listener.as_str()).map_or("off".to_owned(), ToString::to_string);
+        tracing::info!(
+            target: logs::ALWAYS,
+            main = address(Listener::Main),
+            admin = address(Listener::Admin),
+            ops = address(Listener::Ops),
+            tls = config.server.tls.is_some(),
+            data_dir = %config.data_dir.display(),
+            version = env!("CARGO_PKG_VERSION"),
+            "ready"
+        );
+        notify(&[NotifyState::Ready]);
+        Ok(())
+    }
+
+    /// Stops accepting, lets requests in flight finish within `server.drain_timeout`, then lets handlers keep what they
+    /// have, and closes everything. When `at_once` resolves before that, nothing is waited for any more: what was
+    /// acknowledged is on the disk in any case.
+    ///
+    /// # Errors
+    /// When the database cannot be closed.
+    pub async fn stop(mut self, at_once: impl Future<Output = ()>) -> Result<(), Error> {
+        let drain_timeout = self.state.config.server.drain_timeout;
+        self.phase.send_replace(Phase::Drain);
+        let drain = async {
+            if tokio::time::timeout(drain_timeout, ended(&mut self.serving)).await.is_err() {
+                let left: usize = self.serving.iter().map(Serving::connections).sum();
+                tracing::warn!(connections = left, "server.drain_timeout is over: ending what is left");
+                self.phase.send_replace(Phase::Cut);
+                // What does not end now ends with the process.
+                let _ = tokio::time::timeout(CUT_TIME, ended(&mut self.serving)).await;
+            }
+            self.tasks.stop().await;
+            self.close().await
+        };
+        tokio::select! {
+            closed = drain => closed?,
+            () = at_once => tracing::warn!("stopped at once by a second signal"),
+        }
+        tracing::info!(target: logs::ALWAYS, "stopped");
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        let db = self.state.registry.db();
+        let failed = |error: meta::Error| Error::database(self.data.root(), error);
+        self.state.auth.journal().flush_all(db).await.map_err(failed)?;
+        event(&self.state, Action::Stop).await?;
+        db.clone().close().await.map_err(failed)?;
+        remove(&self.data.path(names::ADDRESSES))?;
+        remove(&socket_path(self.data.root()))
+    }
+}
+
+async fn ended(serving: &mut [Serving]) {
+    for listener in serving {
+        listener.ended().await;
+    }
+}
+
+/// Opens and locks the data directory; waits for the lock on a thread of its own.
+pub(crate) async fn open_data_dir(path: PathBuf, clock: Clock) -> Result<DataDir, Error> {
+    blocking(move || DataDir::open(&path, &clock)).await
+}
+
+/// Blocking work of the start.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::operation("starting", error)),
+    }
+}
+
+async fn bind(config: &Config, data_dir: &Path) -> Result<Vec<Bound>, Error> {
+    let mut bound = vec![Bound::tcp(Listener::Main, "server.listen", config.server.listen).await?];
+    if let Some(address) = config.admin.listen {
+        bound.push(Bound::tcp(Listener::Admin, "admin.listen", address).await?);
+    }
+    if let Some(address) = config.ops.listen {
+        bound.push(Bound::tcp(Listener::Ops, "ops.listen", address).await?);
+    }
+    bound.push(Bound::unix(&socket_path(data_dir))?);
+    Ok(bound)
+}
+
+/// Opens database and store of a locked data directory.
+pub(crate) async fn open_registry(
+    config: &Config,
+    data: &DataDir,
+    clock: &Clock,
+    random: &Random,
+) -> Result<Registry, Error> {
+    let (database, blobs) = (data.path(names::DATABASE), data.make_dir(names::BLOBS)?);
+    let (at, for_db) = (data.root().to_owned(), (clock.clone(), random.clone()));
+    let (db, store) = blocking(move || {
+        let db = Db::open_sqlite(&database, for_db.0, for_db.1).map_err(|error| Error::database(&at, error))?;
+        let store = Blobs::open_fs(&blobs).map_err(|error| Error::operation("opening the store", error))?;
+        Ok((db, store))
+    })
+    .await?;
+    let number = |format: i64| u64::try_from(format).unwrap_or_default();
+    data.settle_format(db.store_id(), number(meta::FORMAT), number(meta::MIN_READER))?;
+    let settings = Settings {
+        sparse_images: config.content.sparse_images,
+        manifest_limit: config.limits.manifest.as_usize(),
+        uploads_per_subject: config.limits.uploads_per_subject,
+        upload_idle: config.upload.idle,
+        gc_grace: config.gc.grace,
+        verify_reads: config.storage.verify_reads,
+    };
+    Ok(Registry::new(db, store, settings, clock.clone(), random.clone()))
+}
+
+async fn build(config: Config, data: &DataDir, clock: &Clock, random: &Random) -> Result<AppState, Error> {
+    let registry = open_registry(&config, data, clock, random).await?;
+    let db = registry.db();
+    // Leases of the process before this one; the lock says that it is gone.
+    db.clear_leases().await.map_err(|error| Error::database(data.root(), error))?;
+    let kek = Kek::open(data, config.keys.kek_file.as_deref(), !needs_kek(db).await?, random)?;
+    let mut keys = token_keys(db, &kek, random).await?.into_iter().map(|key| TokenKey::new(&key.id, &key.secret));
+    let Some(signing) = keys.next() else {
+        let help = "restore it from a backup".to_owned();
+        return Err(Error::DataDir { what: "the database holds no signing key".to_owned(), help });
+    };
+    let keys = TokenKeys::new(db.store_id(), signing, keys.collect());
+    let rules = RulesHandle::open(db.clone()).await?;
+    let metrics = Metrics::new();
+    metrics.watch_writer(db.clone());
+    let setup = Setup {
+        registry: registry.clone(),
+        rules: rules.clone(),
+        hosts: Hosts::new(config.server.urls()),
+        scheme: config.auth.challenge,
+        token_lifetime: config.auth.token_lifetime,
+        failed_logins: config.limits.failed_logins,
+        backoff: config.auth.backoff,
+        clock: clock.clone(),
+        random: random.clone(),
+    };
+    let auth = Auth::new(setup, keys);
+    Ok(AppState { registry, auth, rules, config: Arc::new(config), metrics, clock: clock.clone() })
+}
+
+fn start_tasks(state: &AppState, tls: Option<Arc<Tls>>) -> Tasks {
+    let all = Tasks::new(state.clock.clone());
+    let (registry, metrics, gc) = (&state.registry, &state.metrics, &state.config.gc);
+    if let Ok(free) = registry.blobs().free_bytes() {
+        metrics.store_free(free);
+    }
+    all.start(tasks::collection(registry.clone(), gc.interval, gc.grace, metrics.clone()));
+    all.start(tasks::checkpoint(registry.clone()));
+    all.start(tasks::free_space(registry.clone(), metrics.clone()));
+    all.start(tasks::journal(state.auth.clone(), registry.clone()));
+    all.start(tasks::idempotency(registry.clone(), state.clock.clone()));
+    if let Some(tls) = tls {
+        all.start(tasks::certificates(tls));
+    }
+    all
+}
+
+async fn event(state: &AppState, action: Action) -> Result<(), Error> {
+    let detail = serde_json::json!({ "version": env!("CARGO_PKG_VERSION") });
+    let event = NewEvent::new(action, &Actor::system(action.as_str())).detail(detail);
+    let written = state.registry.db().append_events(vec![event]).await;
+    written.map_err(|error| Error::database(&state.config.data_dir, error))
+}
