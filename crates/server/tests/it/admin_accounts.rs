@@ -48,7 +48,10 @@ async fn users_from_first_to_last() {
     let update = |body: Value| admin.ask(Route::UserUpdate, &["alice"]).body(body).send();
     assert_eq!(update(json!({ "disabled": true })).await.expect(200).json()["disabled"], true);
     assert_eq!(login(&world, "alice", "pä:ss").await, 401);
-    assert_eq!(update(json!({ "disabled": false, "administrator": true })).await.expect(200).json()["administrator"], true);
+    assert_eq!(
+        update(json!({ "disabled": false, "administrator": true })).await.expect(200).json()["administrator"],
+        true
+    );
     assert_eq!(login(&world, "alice", "pä:ss").await, 200);
     let events = ["user.enable", "user.administrator", "user.disable", "user.password", "user.add"];
     assert_eq!(actions(&admin, 5).await, events);
@@ -296,9 +299,8 @@ async fn sessions_open_this_api_and_nothing_else() {
     for token in ["token", "refresh_token"] {
         assert_eq!(whoami(bearer(&docker[token])).await.status, 401, "{token}");
     }
-    let refresh = |token: &Value| {
-        admin.ask(Route::SessionRefresh, &[]).tcp().body(json!({ "refresh_token": token })).send()
-    };
+    let refresh =
+        |token: &Value| admin.ask(Route::SessionRefresh, &[]).tcp().body(json!({ "refresh_token": token })).send();
     for token in ["token", "refresh_token"] {
         assert_eq!(refresh(&docker[token]).await.told(), pair(401, "unauthorized"), "{token}");
     }
