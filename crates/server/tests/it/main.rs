@@ -2,7 +2,10 @@
 
 mod admin;
 mod admin_accounts;
+mod admin_jobs;
 mod admin_rules;
+mod auth;
+mod distribution;
 mod matrix;
 mod quirks_auth;
 mod quirks_blobs;
