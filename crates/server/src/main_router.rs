@@ -22,7 +22,10 @@ pub fn router(state: AppState) -> Router {
 async fn serve(State(state): State<AppState>, request: Request) -> Response {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
-    let (route, response) = route(&state, &parts, body).await;
+    let (route, mut response) = route(&state, &parts, body).await;
+    if parts.method == Method::HEAD {
+        *response.body_mut() = Body::new(respond::Nothing);
+    }
     state.metrics.request(route, &parts.method, response.status(), started.elapsed());
     response
 }
@@ -50,8 +53,7 @@ async fn route(state: &AppState, parts: &Parts, body: Body) -> (&'static str, Re
 /// Whether the process answers. Load balancers ask by whatever name they have, so the `Host` does not matter.
 fn alive(method: &Method) -> Response {
     match *method {
-        Method::GET => respond::bytes(StatusCode::OK, "text/plain; charset=utf-8", b"ok\n".to_vec()),
-        Method::HEAD => respond::empty(StatusCode::OK),
+        Method::GET | Method::HEAD => respond::bytes(StatusCode::OK, "text/plain; charset=utf-8", b"ok\n".to_vec()),
         _ => {
             let mut response =
                 error::with_status(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported, "this takes GET, HEAD");

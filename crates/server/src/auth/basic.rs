@@ -37,8 +37,16 @@ pub enum Stored {
     None,
     /// A password's hash.
     Password(String),
-    /// Hashes of secrets, any of which is right.
-    Secrets(Vec<String>),
+    /// Secrets, any of which is right.
+    Secrets(Vec<Secret>),
+}
+
+/// A robot's secret that is valid now.
+pub struct Secret {
+    /// Its hash.
+    pub hash: String,
+    /// From when on it opens nothing.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// What is stored for the account `name`, which must be that of `subject`. Asks the database the same whether there is
@@ -57,19 +65,17 @@ pub async fn stored(
         SubjectKind::User => row.password_hash.map_or(Stored::None, Stored::Password),
         SubjectKind::Robot => {
             let live = row.secrets.into_iter().filter(|secret| secret.expires_at.is_none_or(|end| end > now));
-            Stored::Secrets(live.map(|secret| secret.hash).collect())
+            Stored::Secrets(live.map(|secret| Secret { hash: secret.hash, expires_at: secret.expires_at }).collect())
         }
     })
 }
 
-/// Whether the secret is that of one of these hashes. A robot's secret is long and random, so a plain hash suffices.
-pub fn is_one_of(secret: &str, hashes: &[String]) -> bool {
+/// Which of them the secret is, if any. A robot's secret is long and random, so a plain hash suffices.
+pub fn find<'a>(secret: &str, stored: &'a [Secret]) -> Option<&'a Secret> {
     let hash = registry::accounts::hash_secret(secret);
+    let same = |stored: &Secret| verify_slices_are_equal(stored.hash.as_bytes(), hash.as_str().as_bytes()).is_ok();
     // Each is compared, so that the time does not tell which one it was.
-    hashes
-        .iter()
-        .map(|stored| verify_slices_are_equal(stored.as_bytes(), hash.as_str().as_bytes()).is_ok())
-        .fold(false, |any, one| any | one)
+    stored.iter().fold(None, |found, secret| if same(secret) { Some(secret) } else { found })
 }
 
 #[cfg(test)]
@@ -91,8 +97,12 @@ mod tests {
 
     #[test]
     fn a_secret_is_compared_with_all() {
-        let hashes = ["a", "b"].map(|secret| registry::accounts::hash_secret(secret).to_string());
-        assert!(is_one_of("a", &hashes) && is_one_of("b", &hashes));
-        assert!(!is_one_of("c", &hashes) && !is_one_of("", &[]));
+        let stored = ["a", "b"]
+            .map(|secret| Secret { hash: registry::accounts::hash_secret(secret).to_string(), expires_at: None });
+        for (secret, place) in [("a", Some(0)), ("b", Some(1)), ("c", None), ("", None)] {
+            let found = find(secret, &stored).map(|found| found.hash.as_str());
+            assert_eq!(found, place.map(|place: usize| stored[place].hash.as_str()), "{secret}");
+        }
+        assert!(find("a", &[]).is_none());
     }
 }

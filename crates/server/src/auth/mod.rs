@@ -21,7 +21,7 @@ use arc_swap::ArcSwap;
 use axum::http::request::Parts;
 use http::header::AUTHORIZATION;
 use oci::{Clock, Random, Timestamp};
-use policy::{Actions, Caller, Credential, Identity, Resource, Rules, Subject, SubjectId, SubjectKind, TokenScopes};
+use policy::{Actions, Caller, Credential, Identity, Resource, Rules, Subject, SubjectId, TokenScopes};
 use registry::Registry;
 
 pub use backoff::Source;
@@ -33,9 +33,10 @@ pub use token::{TokenKey, TokenKeys};
 
 use crate::state::{Note, Peer, RequestId, RulesHandle};
 use backoff::Backoff;
+use basic::Stored;
 use password::Hashing;
 use token::{Holder, Token, Use};
-use verified::Verified;
+use verified::{Known, Verified};
 
 /// How long a refresh token lives. One of a robot never outlives the robot.
 const REFRESH_LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
@@ -312,29 +313,28 @@ impl Auth {
         let known = basic::stored(&self.0.setup.registry, name, subject, self.now())
             .await
             .map_err(|error| AuthError::Internal(Box::new(error)))?;
-        let right = match &known {
-            basic::Stored::Secrets(hashes) if basic::is_one_of(secret, hashes) => true,
-            known => {
-                let turn = self.0.hashing.enter().await?;
-                // While this one waited for its turn, others may have found the answer, or have failed too often.
-                if let Some(id) = self.remembered(name, secret) {
-                    return Ok(id);
-                }
-                self.check_pause(name, origin)?;
-                let hash = match known {
-                    basic::Stored::Password(hash) => Some(hash.clone()),
-                    _ => None,
-                };
-                self.0.hashing.verify(turn, secret, hash).await?
+        let secret_of_robot = match &known {
+            Stored::Secrets(secrets) => basic::find(secret, secrets),
+            Stored::None | Stored::Password(_) => None,
+        };
+        let right = if secret_of_robot.is_some() {
+            true
+        } else {
+            let turn = self.0.hashing.enter().await?;
+            // While this one waited for its turn, others may have found the answer, or have failed too often.
+            if let Some(id) = self.remembered(name, secret) {
+                return Ok(id);
             }
+            self.check_pause(name, origin)?;
+            let hash = if let Stored::Password(hash) = &known { Some(hash.clone()) } else { None };
+            self.0.hashing.verify(turn, secret, hash).await?
         };
         let now = Instant::now();
         match subject {
             Some(subject) if right => {
-                // A robot's secret costs no password hash, and may expire by itself within the minute.
-                if subject.kind == SubjectKind::User {
-                    self.0.verified.insert(name, secret, subject.id, subject.epoch, now);
-                }
+                let expires_at = secret_of_robot.and_then(|secret| secret.expires_at);
+                let known = Known { id: subject.id, epoch: subject.epoch, expires_at };
+                self.0.verified.insert(name, secret, known, now);
                 self.0.backoff.succeeded(name, origin.source, now);
                 self.0.journal.logged_in(subject, &origin.address, &origin.request_id);
                 Ok(subject.id)
@@ -347,12 +347,13 @@ impl Auth {
         }
     }
 
-    /// The subject that these credentials were verified for lately, if its credentials are the same today.
+    /// The subject that these credentials were verified for lately, if they are still its own.
     fn remembered(&self, name: &str, secret: &str) -> Option<SubjectId> {
-        let (id, epoch) = self.0.verified.get(name, secret, Instant::now())?;
-        let rules = self.0.setup.rules.load();
-        let subject = rules.subject(id)?;
-        (subject.epoch == epoch && subject.is_active(self.now())).then_some(id)
+        let known = self.0.verified.get(name, secret, Instant::now())?;
+        let (rules, now) = (self.0.setup.rules.load(), self.now());
+        let subject = rules.subject(known.id)?;
+        let live = known.expires_at.is_none_or(|end| end > now);
+        (live && subject.epoch == known.epoch && subject.is_active(now)).then_some(known.id)
     }
 
     fn check_pause(&self, name: &str, origin: &Origin) -> Result<(), AuthError> {

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
+use oci::Timestamp;
 use policy::SubjectId;
 
 const LIFE: Duration = Duration::from_secs(60);
@@ -16,11 +17,20 @@ pub struct Verified {
     rows: Mutex<HashMap<[u8; 32], Row>>,
 }
 
-#[derive(Clone, Copy)]
 struct Row {
-    id: SubjectId,
-    epoch: i64,
+    known: Known,
     until: Instant,
+}
+
+/// Whose credentials they were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The subject.
+    pub id: SubjectId,
+    /// Its credential epoch then. The caller must see that it still is the same.
+    pub epoch: i64,
+    /// From when on the secret opens nothing.
+    pub expires_at: Option<Timestamp>,
 }
 
 impl Verified {
@@ -31,15 +41,14 @@ impl Verified {
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, &secret), rows: Mutex::new(HashMap::new()) }
     }
 
-    /// Whose credentials these were within the last minute, and the credential epoch that they had. The caller must see
-    /// that the epoch still is the same.
-    pub fn get(&self, name: &str, secret: &str, now: Instant) -> Option<(SubjectId, i64)> {
+    /// Whose credentials these were within the last minute.
+    pub fn get(&self, name: &str, secret: &str, now: Instant) -> Option<Known> {
         let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.get(&self.mac(name, secret)).filter(|row| row.until > now).map(|row| (row.id, row.epoch))
+        rows.get(&self.mac(name, secret)).filter(|row| row.until > now).map(|row| row.known)
     }
 
     /// Remembers credentials.
-    pub fn insert(&self, name: &str, secret: &str, id: SubjectId, epoch: i64, now: Instant) {
+    pub fn insert(&self, name: &str, secret: &str, known: Known, now: Instant) {
         let mac = self.mac(name, secret);
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         if rows.len() >= ROWS {
@@ -48,7 +57,7 @@ impl Verified {
         if rows.len() >= ROWS {
             rows.clear();
         }
-        rows.insert(mac, Row { id, epoch, until: now + LIFE });
+        rows.insert(mac, Row { known, until: now + LIFE });
     }
 
     fn mac(&self, name: &str, secret: &str) -> [u8; 32] {
@@ -72,13 +81,14 @@ mod tests {
     fn remembers_for_a_minute_and_stays_bounded() {
         let random: oci::Random = Arc::new(|bytes: &mut [u8]| bytes.fill(1));
         let (cache, now) = (Verified::new(&random), Instant::now());
-        cache.insert("ab", "c", SubjectId(1), 5, now);
-        assert_eq!(cache.get("ab", "c", now), Some((SubjectId(1), 5)));
+        let known = Known { id: SubjectId(1), epoch: 5, expires_at: None };
+        cache.insert("ab", "c", known, now);
+        assert_eq!(cache.get("ab", "c", now), Some(known));
         assert_eq!(cache.get("a", "bc", now), None);
         assert_eq!(cache.get("ab", "d", now), None);
         assert_eq!(cache.get("ab", "c", now + LIFE), None);
         for i in 0..ROWS * 2 {
-            cache.insert("ab", &i.to_string(), SubjectId(1), 5, now);
+            cache.insert("ab", &i.to_string(), known, now);
         }
         assert!(cache.rows.lock().unwrap().len() <= ROWS);
     }

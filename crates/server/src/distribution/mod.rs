@@ -18,7 +18,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::response::Response;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use oci::ErrorCode;
 use policy::{Access, Caller, Credential, Identity, Refusal, Rules};
 use serde_json::json;
@@ -73,9 +73,6 @@ pub async fn serve(state: &AppState, parts: &Parts, body: Body) -> (&'static str
         }
     };
     response.headers_mut().insert(API_VERSION, API_VERSION_VALUE);
-    if parts.method == Method::HEAD {
-        *response.body_mut() = Body::empty();
-    }
     (label, response)
 }
 

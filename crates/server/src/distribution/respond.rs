@@ -37,14 +37,31 @@ const CHUNK: u64 = 256 * 1024;
 const DRAIN: usize = 1024 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
-/// An answer without a body: its length is said to be 0.
+/// An answer without a body. Its length is said to be 0, where an answer of this status has one at all.
 pub fn empty(status: StatusCode) -> Response {
-    let mut response = Response::new(Body::empty());
+    let mut response = Response::new(Body::new(Nothing));
     *response.status_mut() = status;
     if status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     response
+}
+
+/// No body, of no length: an empty one would be given a `Content-Length`, which 204 must not have and which would be
+/// wrong with 304 and with the answer to HEAD.
+pub struct Nothing;
+
+impl http_body::Body for Nothing {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
+    }
 }
 
 /// An answer with these bytes.
