@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    backup, completions, config, event, fsck, gc, grant, health, login, logout, man, repo, robot, serve, tag, user,
-    version,
+    backup, completions, config, event, fsck, gc, grant, health, init, login, logout, man, repo, restore, robot, serve,
+    tag, user, version,
 };
 
 const AFTER_HELP: &str = "\
@@ -71,6 +71,8 @@ pub struct Global {
 pub enum Command {
     /// Run the registry
     Serve(serve::Args),
+    /// Write a commented configuration, a certificate authority and a certificate
+    Init(init::Args),
     /// Show, check or explain the configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -102,6 +104,8 @@ pub enum Command {
     Gc(gc::Command),
     /// Copy the running registry into a directory
     Backup(backup::Args),
+    /// Make a data directory from a backup
+    Restore(restore::Args),
     /// Check rows against stored bytes, both ways
     Fsck(fsck::Args),
 

@@ -44,39 +44,30 @@ fn main() -> ExitCode {
 
 fn run(context: &Context, command: Command) -> Result<Exit, Error> {
     match command {
+        Command::Serve(args) => command::serve::run(context, args),
+        Command::Init(args) => command::init::run(context, args),
+        Command::Config(command) => command::config::run(context, command),
+        Command::Health(args) => wait(command::health::run(context, args)),
+        Command::User(command) => wait(command::user::run(context, command)),
+        Command::Robot(command) => wait(command::robot::run(context, command)),
+        Command::Grant(command) => wait(command::grant::run(context, command)),
+        Command::Event(command) => wait(command::event::run(context, command)),
+        Command::Repo(command) => wait(command::repo::run(context, command)),
+        Command::Tag(command) => wait(command::tag::run(context, command)),
+        Command::Gc(command) => wait(command::gc::run(context, command)),
+        Command::Backup(args) => wait(command::backup::run(context, args)),
+        Command::Restore(args) => wait(command::restore::run(context, args)),
+        Command::Fsck(args) => wait(command::fsck::run(context, args)),
+        Command::Login(args) => wait(command::login::run(context, args)),
+        Command::Logout(args) => command::logout::run(context, args),
         Command::Version(args) => command::version::run(context, args),
         Command::Completions(args) => command::completions::run(context, args),
         Command::Man(args) => command::man::run(context, args),
-        Command::Serve(args) => command::serve::run(context, args),
-        Command::Config(command) => command::config::run(context, command),
-        Command::Logout(args) => command::logout::run(context, args),
-        other => tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|source| Error::Stream { action: "start", source })?
-            .block_on(talk(context, other)),
     }
 }
 
-/// The commands that wait for somebody's answer.
-async fn talk(context: &Context, command: Command) -> Result<Exit, Error> {
-    match command {
-        Command::User(command) => command::user::run(context, command).await,
-        Command::Robot(command) => command::robot::run(context, command).await,
-        Command::Grant(command) => command::grant::run(context, command).await,
-        Command::Event(command) => command::event::run(context, command).await,
-        Command::Repo(command) => command::repo::run(context, command).await,
-        Command::Tag(command) => command::tag::run(context, command).await,
-        Command::Gc(command) => command::gc::run(context, command).await,
-        Command::Backup(args) => command::backup::run(context, args).await,
-        Command::Fsck(args) => command::fsck::run(context, args).await,
-        Command::Health(args) => command::health::run(context, args).await,
-        Command::Login(args) => command::login::run(context, args).await,
-        Command::Serve(_)
-        | Command::Config(_)
-        | Command::Version(_)
-        | Command::Completions(_)
-        | Command::Man(_)
-        | Command::Logout(_) => Ok(Exit::Done),
-    }
+/// Runs a command that waits for files or for a server. `serve` has a runtime of its own.
+fn wait(work: impl Future<Output = Result<Exit, Error>>) -> Result<Exit, Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(|source| Error::Stream { action: "start", source })?.block_on(work)
 }

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::output::Output;
 
 /// Shown from `start` to `finish`.
+#[derive(Clone)]
 pub struct Progress(Option<ProgressBar>);
 
 impl Progress {
@@ -21,6 +22,13 @@ impl Progress {
         }
         bar.enable_steady_tick(Duration::from_millis(120));
         Self(Some(bar))
+    }
+
+    /// Says how far it is.
+    pub fn set(&self, text: String) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(text);
+        }
     }
 
     /// Takes the line away.

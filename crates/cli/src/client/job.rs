@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use api::{ErrorCode, Job, JobState, Report, Route};
+use api::{BackupReport, Checked, ErrorCode, Job, JobState, Report, Route};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::Client;
 use crate::error::Error;
-use crate::output::Output;
+use crate::output::{Output, bytes};
 use crate::progress::Progress;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -32,7 +32,7 @@ impl Client {
         let result = async {
             loop {
                 let running = match self.start(route, body).await {
-                    Ok(job) => return self.watch(job).await?.report(self),
+                    Ok(job) => return self.watch(job, &progress).await?.report(self),
                     Err(Error::Answer(refusal)) if refusal.code == ErrorCode::JobRunning.as_str() => refusal,
                     Err(error) => return Err(error),
                 };
@@ -40,7 +40,7 @@ impl Client {
                 let Some(id) = id else { return Err(Error::Answer(running)) };
                 // How the other one ends is not our concern.
                 let job: Job = self.call(Route::JobShow, &[&id], &[]).await?;
-                self.watch(job).await?;
+                self.watch(job, &progress).await?;
             }
         }
         .await;
@@ -59,15 +59,40 @@ impl Client {
     }
 
     /// Asks until the job has ended, one way or the other.
-    async fn watch(&self, mut job: Job) -> Result<Ended, Error> {
+    async fn watch(&self, mut job: Job, progress: &Progress) -> Result<Ended, Error> {
         let mut pause = FIRST_PAUSE;
         while job.state == JobState::Running {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
             job = self.call(Route::JobShow, &[&job.id], &[]).await?;
+            if let Some(report) = &job.report {
+                progress.set(so_far(report));
+            }
         }
         Ok(Ended(job))
     }
+}
+
+/// How far a job is, in a few words.
+fn so_far(report: &Report) -> String {
+    match report {
+        Report::Gc(gc) => format!("collecting garbage: {} blobs, {}", gc.removed.blobs, bytes(gc.removed.bytes)),
+        Report::Backup(backup) => copied(backup),
+        Report::Fsck(fsck) => checked(&fsck.checked),
+    }
+}
+
+/// How far a backup or restoring one is.
+pub fn copied(report: &BackupReport) -> String {
+    format!("copying: {} files, {}", report.blobs, bytes(report.bytes))
+}
+
+/// How far a check is.
+pub fn checked(checked: &Checked) -> String {
+    format!(
+        "checking: {} blobs, {} manifests, {} tags, {} links",
+        checked.blobs, checked.manifests, checked.tags, checked.links
+    )
 }
 
 /// A job that is not running any more.

@@ -58,7 +58,8 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Error> {
     }
 }
 
-fn show(context: &Context, report: &BackupReport) -> Result<(), Error> {
+/// What is in a backup, or came out of it.
+pub fn show(context: &Context, report: &BackupReport) -> Result<(), Error> {
     if context.output.json() {
         return context.output.value(report);
     }

@@ -38,7 +38,7 @@ pub struct Args {
     /// Only of this subject: user:NAME, robot:NAME, anonymous, system
     #[arg(long, value_name = "SUBJECT")]
     subject: Option<String>,
-    /// Only of this action; `user.*` stands for all that begin so
+    /// Only of this action, such as tag.move
     #[arg(long, value_name = "ACTION")]
     action: Option<String>,
     /// Only in this repository

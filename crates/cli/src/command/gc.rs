@@ -67,6 +67,9 @@ fn removed(context: &Context, report: &GcReport) -> Result<(), Error> {
     }
     let mut all = rows(&report.removed);
     all.push(("took", duration(report.duration_ms)));
+    if report.held {
+        context.output.note("a backup is under way: bytes were left for the next run");
+    }
     context.output.text(&fields(&all))
 }
 

@@ -47,7 +47,8 @@ pub async fn run(context: &Context, command: Command) -> Result<Exit, Error> {
 async fn list(context: &Context, paging: &Paging) -> Result<(), Error> {
     let page: api::Page<Repository> = context.client()?.list(Route::RepositoryList, &[], &[], paging).await?;
     context.page(&page, || {
-        table(&["NAME", "CREATED"], page.items.iter().map(|r| vec![r.name.clone(), time(r.created_at)]))
+        let rows = page.items.iter().map(|r| vec![r.name.clone(), time(r.created_at), r.created_by.clone()]);
+        table(&["NAME", "CREATED", "BY"], rows)
     })
 }
 
@@ -58,6 +59,7 @@ fn show(context: &Context, repository: &RepositoryDetail) -> Result<(), Error> {
     context.output.text(&fields(&[
         ("name", repository.name.clone()),
         ("created", time(repository.created_at)),
+        ("by", repository.created_by.clone()),
         ("tags", repository.tags.to_string()),
         ("manifests", repository.manifests.to_string()),
         ("blobs", repository.blobs.to_string()),

@@ -1,6 +1,6 @@
 //! `portcullis robot`
 
-use api::{CreateRobot, CreatedRobot, Robot, RotateRobot, Route};
+use api::{CreateRobot, CreatedRobot, Robot, RotateRobot, Route, UpdateRobot};
 use clap::Subcommand;
 
 use super::user::print_secret;
@@ -54,6 +54,16 @@ Examples:
         #[arg(long)]
         revoke_old: bool,
     },
+    /// Lock a robot out, with the next request
+    Disable {
+        /// The login name
+        name: String,
+    },
+    /// Let a disabled robot in again
+    Enable {
+        /// The login name
+        name: String,
+    },
     /// Remove a robot and its grants
     Remove {
         /// The login name
@@ -81,6 +91,8 @@ pub async fn run(context: &Context, command: Command) -> Result<Exit, Error> {
             context.output.note(&format!("robot {} has a new secret, it expires on {}", robot.name, robot.expires_at));
             created(context, &robot)?;
         }
+        Command::Disable { name } => set_disabled(context, &name, true).await?,
+        Command::Enable { name } => set_disabled(context, &name, false).await?,
         Command::Remove { name } => {
             let client = context.client()?;
             context.confirm(&format!("Remove robot {name} and all its grants"))?;
@@ -89,6 +101,12 @@ pub async fn run(context: &Context, command: Command) -> Result<Exit, Error> {
         }
     }
     Ok(Exit::Done)
+}
+
+async fn set_disabled(context: &Context, name: &str, disabled: bool) -> Result<(), Error> {
+    let robot: Robot = context.client()?.send(Route::RobotUpdate, &[name], &UpdateRobot { disabled }).await?;
+    context.output.note(&format!("robot {} {}", robot.name, if robot.disabled { "disabled" } else { "enabled" }));
+    if context.output.json() { context.output.value(&robot) } else { Ok(()) }
 }
 
 fn created(context: &Context, robot: &CreatedRobot) -> Result<(), Error> {

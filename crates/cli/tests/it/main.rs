@@ -1,0 +1,13 @@
+//! The built binary, run against data directories of its own.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+mod accounts;
+mod configuration;
+mod content;
+mod documents;
+mod harness;
+mod login;
+mod maintenance;
+mod starting;
+mod terminal;
+mod usage;
