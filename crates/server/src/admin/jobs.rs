@@ -44,16 +44,16 @@ impl Jobs {
         Self(Arc::new(Inner { jobs: Mutex::default(), clock, random }))
     }
 
-    /// Starts `work` on a task of its own, unless a job of this kind is running: then that one is the error. `work` may
+    /// Starts `work` on a task of its own, unless a job of this kind is running: then its id is the error. `work` may
     /// tell how far it is.
-    pub fn start<F>(&self, kind: JobKind, started_by: String, work: impl FnOnce(Progress) -> F) -> Result<Job, Job>
+    pub fn start<F>(&self, kind: JobKind, started_by: String, work: impl FnOnce(Progress) -> F) -> Result<Job, String>
     where
         F: Future<Output = Result<Report, BoxError>> + Send + 'static,
     {
         let job = {
             let mut jobs = self.lock();
             if let Some(running) = jobs.iter().find(|job| job.kind == kind && job.state == JobState::Running) {
-                return Err(running.clone());
+                return Err(running.id.clone());
             }
             let job = Job {
                 id: self.new_id(),
@@ -156,7 +156,7 @@ mod tests {
         });
         let first = first.unwrap();
         let refused = jobs.start(JobKind::Gc, "user:b".into(), |_| async { Err("never".into()) });
-        assert_eq!(refused.unwrap_err().id, first.id);
+        assert_eq!(refused.unwrap_err(), first.id);
         let other = jobs.start(JobKind::Fsck, "user:b".into(), |_| async { Err("broken".into()) }).unwrap();
         let other = ended(&jobs, &other.id).await;
         assert_eq!((other.state, other.error.as_deref()), (JobState::Failed, Some("broken")));

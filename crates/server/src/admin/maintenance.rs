@@ -148,13 +148,13 @@ pub async fn job(State(state): State<AdminState>, Admin(_): Admin, At(id): At<St
     Ok(answer(StatusCode::OK, &job))
 }
 
-fn started(job: Result<Job, Job>) -> Result<Response, Failure> {
+fn started(job: Result<Job, String>) -> Result<Response, Failure> {
     match job {
         Ok(job) => Ok(answer(StatusCode::ACCEPTED, &job)),
         Err(running) => {
-            let help = format!("wait for the job {}", running.id);
+            let help = format!("wait for the job {running}");
             let message = "one of this kind is running";
-            Err(Failure::new(ErrorCode::JobRunning, message, help).with("id", running.id))
+            Err(Failure::new(ErrorCode::JobRunning, message, help).with("id", running))
         }
     }
 }
