@@ -24,6 +24,7 @@ cargo xtask test --quick    format, lints, style, library and router tests; inst
 cargo xtask test --only P   one part, with what it needs; may be repeated
 cargo xtask parts           list the parts
 cargo xtask verify          what is too long for each run; writes docs/verify.md
+cargo xtask mutation        only that part of it: is each authorization call needed?
 cargo xtask style           the rules of CONTRIBUTING.md that a program can check
 cargo xtask generate        rewrite the generated pages";
 
@@ -45,6 +46,7 @@ fn run(arguments: &[&str]) -> Result<bool> {
     match arguments {
         ["test", rest @ ..] => part::test(&root, &part::Selection::parse(rest)?),
         ["verify"] => verify::run_all(&root),
+        ["mutation"] => Ok(mutation::run(&root)?.iter().all(|mutant| mutant.verdict == mutation::Verdict::Caught)),
         ["style"] => style::check(&root).map(|()| true),
         ["generate"] => {
             quirks::write(&root)?;
