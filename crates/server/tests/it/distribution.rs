@@ -88,6 +88,12 @@ async fn reading() {
 
     ay
     "#);
+}
+
+#[tokio::test]
+async fn listing() {
+    let world = World::new().await;
+    let [manifest, ..] = world.image("team/app", "v1", b"layer").await;
     insta::assert_snapshot!(world.get("/v2/team/app/tags/list").await.show(), @r#"
     200
     content-length: 33

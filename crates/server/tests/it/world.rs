@@ -35,8 +35,6 @@ pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// Whether the body broke off.
-    pub broken: bool,
 }
 
 /// A request to be made.
@@ -383,15 +381,9 @@ impl Call<'_> {
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(RequestId("request-1".to_owned()));
         let response = self.world.router.clone().oneshot(request).await.unwrap();
-        let (parts, mut body) = response.into_parts();
-        let (mut bytes, mut broken) = (Vec::new(), false);
-        while let Some(frame) = body.frame().await {
-            match frame {
-                Ok(frame) => bytes.extend_from_slice(&frame.into_data().unwrap()),
-                Err(_) => broken = true,
-            }
-        }
-        Answer { status: parts.status.as_u16(), headers: parts.headers, body: bytes.into(), broken }
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 }
 
