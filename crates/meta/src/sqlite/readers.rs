@@ -19,7 +19,7 @@ pub(super) struct Readers {
     path: PathBuf,
     clock: Clock,
     busy_timeout: Duration,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     /// The idle ones; opened when first needed, the last used is used next because its cache is warm.
     idle: Mutex<Vec<Tx>>,
 }
@@ -30,7 +30,7 @@ impl Readers {
             path: path.to_owned(),
             clock,
             busy_timeout: options.busy_timeout,
-            permits: Semaphore::new(options.readers.max(1)),
+            permits: Arc::new(Semaphore::new(options.readers.max(1))),
             idle: Mutex::new(Vec::new()),
         }
     }
@@ -40,15 +40,19 @@ impl Readers {
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
     {
-        let permit = match tokio::time::timeout(PATIENCE, self.permits.acquire()).await {
+        let permit = match tokio::time::timeout(PATIENCE, self.permits.clone().acquire_owned()).await {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) => return Err(Error::db("reading", "the database was closed")),
             Err(_) => return Err(Error::Busy),
         };
         let readers = self.clone();
-        let result = blocking(move || readers.run_blocking(work)).await;
-        drop(permit);
-        result
+        // The permit goes with the work: a caller that goes away does not end it.
+        blocking(move || {
+            let result = readers.run_blocking(work);
+            drop(permit);
+            result
+        })
+        .await
     }
 
     fn run_blocking<T, F>(&self, work: F) -> Result<T, Error>

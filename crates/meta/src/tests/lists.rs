@@ -27,12 +27,12 @@ async fn a_hundred_thousand_tags() {
         read += page.len();
     }
     assert_eq!(read, TAGS + 1);
-    assert!(slowest < Duration::from_millis(250), "a page took {slowest:?}");
+    assert!(slowest < Duration::from_secs(2), "a page took {slowest:?}");
     assert_eq!(db.tags(&app, None, usize::MAX).await.unwrap().unwrap().len(), TAGS + 1);
 
     // Deleting one of the manifests looks at its own tags only.
     let start = Instant::now();
     let deleted = db.delete_manifest(&app, &digest("other"), Box::new(|_| true), &alice()).await.unwrap();
     assert!(matches!(deleted, DeleteManifest::Done { tags } if tags.len() == 1));
-    assert!(start.elapsed() < Duration::from_millis(250), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
