@@ -165,8 +165,11 @@ impl Model {
             return push::monolithic(&r, access, digest, None, body(content), &again).await.map(drop);
         }
         let id = push::start(&r, access, None).await?.id;
+        let mut acknowledged = 0;
         for _ in 0..self.dice.below(4) {
             let offset = push::status(&r, access, &id).await?.offset as usize;
+            assert!(offset >= acknowledged);
+            acknowledged = offset;
             let end = offset + self.dice.below(content.len() - offset + 1);
             let at = Position { offset: Some(offset as u64), ..Position::default() };
             match self.dice.below(3) {
@@ -181,6 +184,7 @@ impl Model {
             }
         }
         let offset = push::status(&r, access, &id).await?.offset;
+        assert!(offset >= acknowledged as u64);
         let at = Position { offset: Some(offset), ..Position::default() };
         push::finish(&r, access, &id, at, digest, body(&content[offset as usize..]), &again).await.map(drop)
     }

@@ -119,8 +119,17 @@ struct Sink {
 }
 
 enum Target {
-    Inline { bytes: BytesMut, hashers: Vec<Hasher> },
-    File(Box<Writer>),
+    Inline(Inline),
+    /// `head` is what the row holds, when this request has moved it to the file: it outlives a disk that is full.
+    File {
+        writer: Box<Writer>,
+        head: Option<Inline>,
+    },
+}
+
+struct Inline {
+    bytes: BytesMut,
+    hashers: Vec<Hasher>,
 }
 
 /// A session that cannot be opened.
@@ -139,11 +148,14 @@ impl Sink {
                 let error = Error::internal(format!("the upload {} has lost its bytes", row.id));
                 return Err(Refused { error, discard: true });
             }
-            return Ok(Self { target: Target::Inline { bytes: bytes.into(), hashers }, key });
+            return Ok(Self { target: Target::Inline(Inline { bytes: bytes.into(), hashers }), key });
         };
         let Some(r) = lease.registry() else { return Err(Refused { error: Error::UploadUnknown, discard: false }) };
         match r.blobs().writer(key, row.offset, hashers).await {
-            Ok(writer) => Ok(Self { target: Target::File(Box::new(writer)), key: Some(key.clone()) }),
+            Ok(writer) => {
+                let target = Target::File { writer: Box::new(writer), head: None };
+                Ok(Self { target, key: Some(key.clone()) })
+            }
             Err(blobs::Error::Busy { .. }) => Err(Refused { error: lease.busy(&row), discard: false }),
             Err(error @ (blobs::Error::NotFound { .. } | blobs::Error::Damaged { .. })) => {
                 tracing::warn!(
@@ -159,44 +171,53 @@ impl Sink {
 
     async fn write(&mut self, lease: &Lease, frame: Bytes) -> Result<(), Error> {
         match &mut self.target {
-            Target::Inline { bytes, hashers } if bytes.len() + frame.len() <= INLINE_MAX => {
+            Target::Inline(Inline { bytes, hashers }) if bytes.len() + frame.len() <= INLINE_MAX => {
                 hashers.iter_mut().for_each(|hasher| hasher.update(&frame));
                 bytes.extend_from_slice(&frame);
                 return Ok(());
             }
-            Target::Inline { .. } => self.spill(lease).await?,
-            Target::File(_) => {}
+            Target::Inline(_) => self.spill(lease).await?,
+            Target::File { .. } => {}
         }
         match &mut self.target {
-            Target::File(writer) => Ok(writer.write(frame).await?),
-            Target::Inline { .. } => Err(Error::internal("the upload has no file")),
+            Target::File { writer, .. } => Ok(writer.write(frame).await?),
+            Target::Inline(_) => Err(Error::internal("the upload has no file")),
         }
     }
 
     /// From the row to a file. When it fails, the bytes in memory are still good.
     async fn spill(&mut self, lease: &Lease) -> Result<(), Error> {
-        let Target::Inline { bytes, hashers } = &mut self.target else { return Ok(()) };
+        let Target::Inline(head) = &mut self.target else { return Ok(()) };
         let r = lease.registry().ok_or(Error::UploadUnknown)?;
         let key = match &self.key {
             Some(key) => key.clone(),
             None => lease.name_key().await?,
         };
         self.key = Some(key.clone());
-        let fresh = hashers.iter().map(|hasher| Hasher::new(hasher.algorithm())).collect();
+        let fresh = head.hashers.iter().map(|hasher| Hasher::new(hasher.algorithm())).collect();
         let mut writer = r.blobs().writer(&key, 0, fresh).await?;
-        writer.write(std::mem::take(bytes).freeze()).await?;
-        self.target = Target::File(Box::new(writer));
+        writer.write(Bytes::copy_from_slice(&head.bytes)).await?;
+        let head = Inline { bytes: std::mem::take(&mut head.bytes), hashers: std::mem::take(&mut head.hashers) };
+        self.target = Target::File { writer: Box::new(writer), head: Some(head) };
         Ok(())
     }
 
     /// Keeps what is good after `error`, writes it to the row and gives the lease back.
     async fn keep(self, lease: Lease, error: Error) -> Error {
         let kept = match self.target {
-            Target::Inline { bytes, hashers } => Ok(inline(bytes, hashers, self.key, lease)),
-            Target::File(mut writer) => {
+            Target::Inline(whole) => Ok(inline(whole, self.key, lease)),
+            Target::File { mut writer, head } => {
                 // After a failed write this fails again, and keeps what came before it.
                 let _ = writer.flush().await;
-                synced(writer.keep().await, self.key, lease).await
+                match (writer.keep().await, head) {
+                    (Ok(written), Some(head)) if written.size < head.bytes.len() as u64 => {
+                        Ok(inline(head, self.key, lease))
+                    }
+                    (Err(error), Some(head)) if !matches!(error, blobs::Error::Unsynced { .. }) => {
+                        Ok(inline(head, self.key, lease))
+                    }
+                    (written, _) => synced(written, self.key, lease).await,
+                }
             }
         };
         if let Ok(received) = kept {
@@ -208,11 +229,11 @@ impl Sink {
 
     async fn finish(self, lease: Lease) -> Result<Received, Error> {
         match self.target {
-            Target::Inline { bytes, hashers } => Ok(inline(bytes, hashers, self.key, lease)),
-            Target::File(mut writer) => match writer.flush().await {
+            Target::Inline(whole) => Ok(inline(whole, self.key, lease)),
+            Target::File { mut writer, head } => match writer.flush().await {
                 Ok(()) => synced(writer.finish().await, self.key, lease).await,
                 Err(error) => {
-                    let sink = Self { target: Target::File(writer), key: self.key };
+                    let sink = Self { target: Target::File { writer, head }, key: self.key };
                     Err(sink.keep(lease, error.into()).await)
                 }
             },
@@ -221,13 +242,13 @@ impl Sink {
 
     /// Waits for what is being written, so that the next request does not meet it.
     async fn abandon(self) {
-        if let Target::File(mut writer) = self.target {
+        if let Target::File { mut writer, .. } = self.target {
             let _ = writer.flush().await;
         }
     }
 }
 
-fn inline(bytes: BytesMut, hashers: Vec<Hasher>, key: Option<Key>, lease: Lease) -> Received {
+fn inline(Inline { bytes, hashers }: Inline, key: Option<Key>, lease: Lease) -> Received {
     Received { lease, offset: bytes.len() as u64, stored: Stored::Inline(bytes.freeze()), hashers, key }
 }
 

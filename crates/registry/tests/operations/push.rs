@@ -340,6 +340,8 @@ async fn o01_a_full_disk_keeps_the_session() {
         }
         world.faults.clear();
         let kept = offset(&world, &alice, &id).await.unwrap() as usize;
+        // What was acknowledged is still there.
+        assert!(kept >= 10_000, "{kept}");
         finish(&world, &alice, &id, &sha256(&content), &content[kept..]).await.unwrap();
         assert_eq!(world.read_blob(&alice, &sha256(&content)).await.unwrap(), content);
     }
