@@ -10,7 +10,7 @@ use http::{HeaderMap, Uri};
 use policy::{AdminAccess, Caller, Credential, Identity, Refusal, authorize_admin};
 
 use super::{AdminState, Failure};
-use crate::state::{Listener, Peer, RequestId};
+use crate::state::{Listener, Note, Peer, RequestId};
 
 /// Decides about the request and leaves the decision in its extensions, where handlers find it.
 pub async fn admit(State(state): State<AdminState>, request: Request, next: Next) -> Response {
@@ -55,6 +55,9 @@ async fn who(state: &AdminState, parts: &http::request::Parts) -> Result<Arc<Cal
     let by_socket = parts.extensions.get::<Peer>().is_some_and(|peer| peer.listener == Listener::Socket);
     if !by_socket {
         return Ok(state.app.auth.identify_admin(parts).await?);
+    }
+    if let Some(note) = parts.extensions.get::<Note>() {
+        note.set_subject("socket");
     }
     Ok(Arc::new(Caller {
         identity: Identity::Anonymous,

@@ -20,10 +20,12 @@ mod session;
 mod users;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use api::{ErrorCode, Route};
-use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::IntoResponse;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post};
 use axum::{Router, http::Uri};
 use oci::{Random, Timestamp};
@@ -75,6 +77,7 @@ pub fn router(app: AppState, random: Random, tasks: TaskList) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(from_fn(admit::same_site))
+        .layer(from_fn_with_state(state.clone(), measure))
         .with_state(state)
 }
 
@@ -118,6 +121,14 @@ fn handler(route: Route) -> MethodRouter<AdminState> {
         Route::TaskList => get(server_info::tasks),
         Route::ServerShow => get(server_info::show),
     }
+}
+
+/// Counts each request, under one name for all of the API.
+async fn measure(State(state): State<AdminState>, request: Request, next: Next) -> Response {
+    let (started, method) = (Instant::now(), request.method().clone());
+    let response = next.run(request).await;
+    state.app.metrics.request("admin", &method, response.status(), started.elapsed());
+    response
 }
 
 async fn no_route(uri: Uri) -> impl IntoResponse {

@@ -1,7 +1,7 @@
 //! `/api/v1/session` and `/api/v1/whoami`: logging in to this API.
 
 use api::{ErrorCode, RefreshSession, Session, Whoami};
-use axum::extract::{Request, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::response::Response;
 use http::StatusCode;
 use policy::{AdminAccess, Credential, authorize_admin};
@@ -9,7 +9,6 @@ use policy::{AdminAccess, Credential, authorize_admin};
 use super::extract::{Admin, Input};
 use super::{AdminState, Failure, answer};
 use crate::auth::AdminSession;
-use axum::extract::FromRequest;
 
 /// Begins a session for who has shown a password.
 pub async fn create(State(state): State<AdminState>, Admin(access): Admin) -> Result<Response, Failure> {
@@ -18,6 +17,10 @@ pub async fn create(State(state): State<AdminState>, Admin(access): Admin) -> Re
         return Err(Failure::new(ErrorCode::Denied, "a session begins with a name and a password", help));
     };
     let session = state.app.auth.begin_session(id).ok_or_else(|| Failure::internal("the administrator is gone"))?;
+    if let Some(subject) = state.app.rules.load().subject(id) {
+        let caller = access.caller();
+        state.app.auth.journal().issued(subject, "admin", &caller.source, &caller.request_id);
+    }
     Ok(answer(StatusCode::OK, &show(&access, session)))
 }
 
