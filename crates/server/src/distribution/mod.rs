@@ -208,9 +208,13 @@ impl Call<'_> {
         }
     }
 
-    /// Notes that a known subject was refused something.
+    /// Counts what is damaged, and notes that a known subject was refused something.
     fn record(&self, route: &Route, failure: &Failure) {
         let verb = match failure {
+            Failure::Registry(registry::Error::Damaged { .. }) => {
+                self.state.metrics.damaged();
+                None
+            }
             Failure::Refused(Refusal::Denied { .. } | Refusal::Hidden) => route.verb(),
             Failure::TagDenied { verb, .. } => Some(*verb),
             _ => None,

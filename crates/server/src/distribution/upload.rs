@@ -121,8 +121,9 @@ fn content_range(headers: &HeaderMap) -> Result<Option<ContentRange>, Failure> {
 
 /// The body as the registry takes it, counted.
 fn counted(call: &Call<'_>, body: RequestBody) -> registry::Body {
-    let received = call.state.metrics.blob_bytes_in();
+    let (received, active) = (call.state.metrics.blob_bytes_in(), call.state.metrics.upload());
     Box::pin(body.inspect(move |piece| {
+        let _active = &active;
         if let Ok(bytes) = piece {
             received.inc_by(bytes.len() as u64);
         }
