@@ -100,10 +100,11 @@ pub fn announce(first: &FirstPassword, state: &AppState) -> Result<(), Error> {
     {
         return remove(file);
     }
+    let place = std::path::absolute(file).unwrap_or_else(|_| file.clone());
     tracing::info!(
         target: crate::logs::ALWAYS,
         user = FIRST_USER,
-        file = %file.display(),
+        file = %place.display(),
         "the first administrator's password is in a file, which is removed when the password is changed"
     );
     Ok(())

@@ -31,6 +31,9 @@ use crate::state::{Listener, Peer};
 
 /// What a handler gets to keep what it has and answer, after its body was ended.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// For this long what the client still sends is taken in after the last answer: closing a socket with unread bytes resets
+/// it, and the client would not see its answer (Q85).
+const LINGER_TIME: Duration = Duration::from_secs(5);
 /// The first byte of a TLS record with a handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
 /// Reads of bodies: large enough to be cheap, small enough for hundreds at a time in little memory.
@@ -95,7 +98,8 @@ pub(super) async fn serve(
     let header = service.limits.header.as_usize();
     let limit = (opened.protocol == Protocol::Http1).then_some(header);
     let socket = Socket::new(opened.transport, activity.clone(), opened.prefix, limit);
-    let driver = Driver { service: service.clone(), activity: activity.clone(), socket: socket.clone(), phase };
+    let driver =
+        Driver { service: service.clone(), activity: activity.clone(), socket: socket.clone(), phase: phase.clone() };
     let handler = Handler { service: service.clone(), peer, activity: activity.clone() };
     let io = TokioIo::new(socket.clone());
     let end = match opened.protocol {
@@ -117,8 +121,13 @@ pub(super) async fn serve(
         }
     };
     let last = refusal.map(|refusal| refuse(&service, peer, refusal));
-    let linger = last.is_some() || activity.has_unread();
-    socket.close(last, linger && opened.protocol == Protocol::Http1).await;
+    let more_may_come = last.is_some() || activity.has_unread();
+    let linger = match (opened.protocol, *phase.borrow()) {
+        (Protocol::Http1, Phase::Run) if more_may_come => LINGER_TIME,
+        (Protocol::Http1, Phase::Drain | Phase::Cut) if more_may_come => LINGER_TIME / 5,
+        _ => Duration::ZERO,
+    };
+    socket.close(last, linger).await;
 }
 
 /// TLS, if it is to be, and the version of HTTP. `Err(None)`: the client went away.
@@ -167,8 +176,8 @@ fn http1_builder(header: usize) -> http1::Builder {
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(None)
-        .max_header_size(header)
-        .max_buf_size(READ_BUFFER.max(header + 1));
+        .max_header_size(header + 1024)
+        .max_buf_size(READ_BUFFER.max(header + 1024));
     builder
 }
 

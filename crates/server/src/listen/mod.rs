@@ -14,7 +14,7 @@ mod table;
 mod tls;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use tokio::sync::watch;
 pub use request::current_request_id;
 pub use tls::Tls;
 
-use crate::config::Config;
+use crate::config::{Config, ServerConfig};
 use crate::error::Error;
 use crate::metrics::{Closed, Metrics};
 use crate::state::Listener;
@@ -226,19 +226,18 @@ fn may_connect(service: &Service, transport: &Transport, addr: Option<SocketAddr
             let own = rustix::process::geteuid().as_raw();
             stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
         }
-        (_, Some(addr)) => {
-            let ip = addr.ip().to_canonical();
-            service.tls.is_some() || ip.is_loopback() || service.server.may_speak_plain(ip)
-        }
+        (_, Some(addr)) => service.tls.is_some() || may_be_plain(&service.server, addr.ip()),
         (_, None) => false,
     }
 }
 
+fn may_be_plain(server: &ServerConfig, peer: IpAddr) -> bool {
+    peer.to_canonical().is_loopback() || server.may_speak_plain(peer)
+}
+
 /// A place for the new connection; waits while all are busy. `None`: it is not to be served.
 async fn place(service: &Service, addr: Option<SocketAddr>, phase: &mut watch::Receiver<Phase>) -> Option<Place> {
-    let source = addr
-        .map(|addr| addr.ip().to_canonical())
-        .filter(|ip| !ip.is_loopback() && !service.server.may_speak_plain(*ip));
+    let source = addr.map(|addr| addr.ip().to_canonical()).filter(|ip| !may_be_plain(&service.server, *ip));
     loop {
         match service.table.admit(source) {
             Admission::In(place) => return Some(place),
@@ -263,4 +262,31 @@ pub const SOCKET: &str = "admin.sock";
 /// Where the socket of a data directory is.
 pub fn socket_path(data_dir: &Path) -> PathBuf {
     data_dir.join(SOCKET)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_this_machine_and_for_named_peers() {
+        let variables = [("PORTCULLIS_SERVER__PLAIN_FROM", "10.1.0.0/16,fd00::/8")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let flags = crate::config::Flags { data_dir: Some("/nonexistent/data".into()), ..Default::default() };
+        let config = crate::config::load(&flags, &crate::config::Environment(variables)).unwrap();
+        for (peer, may) in [
+            ("127.0.0.1", true),
+            ("127.9.9.9", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("10.1.2.3", true),
+            ("::ffff:10.1.2.3", true),
+            ("fd00::7", true),
+            ("10.2.2.3", false),
+            ("192.168.0.1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(may_be_plain(&config.server, peer.parse().unwrap()), may, "{peer}");
+        }
+    }
 }

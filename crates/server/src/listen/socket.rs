@@ -14,10 +14,10 @@ use tokio_rustls::server::TlsStream;
 use super::activity::Activity;
 use super::framing::{Framing, Refusal};
 
-/// After the last answer, this much that the client still sends is taken in and thrown away…
+/// After the last answer, this much that the client still sends is taken in and thrown away.
 const LINGER_BYTES: u64 = 64 << 20;
-/// … for this long: closing a socket with unread bytes resets it, and the client would not see its answer.
-const LINGER_TIME: Duration = Duration::from_secs(5);
+/// The last bytes and the goodbye of TLS get this long.
+const CLOSE_TIME: Duration = Duration::from_secs(2);
 
 /// The transports.
 #[derive(Debug)]
@@ -134,19 +134,22 @@ impl Socket {
         self.lock().transport.abort_on_close();
     }
 
-    /// Sends the last bytes and says that there will be no more. `linger`: takes in what the client still sends, within
-    /// bounds.
-    pub(super) async fn close(mut self, last: Option<Vec<u8>>, linger: bool) {
-        let close = async {
+    /// Sends the last bytes and says that there will be no more. Then takes in what the client still sends, for as long as
+    /// `linger`.
+    pub(super) async fn close(mut self, last: Option<Vec<u8>>, linger: Duration) {
+        let say_goodbye = async {
             if let Some(last) = last {
                 self.write_all(&last).await?;
             }
             self.flush().await?;
-            std::future::poll_fn(|cx| Pin::new(&mut self.lock().transport).poll_shutdown(cx)).await?;
-            if linger { self.throw_away().await } else { Ok(()) }
+            std::future::poll_fn(|cx| Pin::new(&mut self.lock().transport).poll_shutdown(cx)).await
         };
-        // Whether that worked or not, nothing more can be done for this client.
-        let _ = tokio::time::timeout(LINGER_TIME, close).await;
+        if let Ok(Ok(())) = tokio::time::timeout(CLOSE_TIME, say_goodbye).await
+            && !linger.is_zero()
+        {
+            // Whether it read everything or not, nothing more can be done for this client.
+            let _ = tokio::time::timeout(linger, self.throw_away()).await;
+        }
     }
 
     async fn throw_away(&self) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -12,6 +13,8 @@ use super::activity::Activity;
 /// Waiting connections that are compared before one is chosen: enough to find an old one, few enough to be cheap in a
 /// flood.
 const COMPARED: usize = 64;
+/// One that came in just now is about to send its request, and stays.
+const YOUNG: Duration = Duration::from_secs(1);
 
 /// All open connections of all listeners. Clones are the same table.
 #[derive(Clone, Debug)]
@@ -50,7 +53,7 @@ struct Entry {
 pub(super) enum Admission {
     /// Yes; it counts until this is dropped.
     In(Place),
-    /// All connections are busy: none can be accepted until one ends.
+    /// All connections are busy, or as new as this one: it has to wait until one ends.
     Full,
     /// This source has as many as it may, all of them busy.
     SourceFull,
@@ -96,13 +99,16 @@ impl Open {
         entry
     }
 
-    /// Ends one that waits for a request, one of the longest; of `source`, if one is given. False when all are busy.
-    fn evict(&mut self, source: Option<IpAddr>) -> bool {
+    /// Ends one that waits for a request, one of the longest; of `source`, if one is given. False when none has waited for
+    /// a second.
+    fn evict(&mut self, source: Option<IpAddr>, base: Instant) -> bool {
         let length = self.entries.len();
+        let latest = u64::try_from(base.elapsed().saturating_sub(YOUNG).as_millis()).unwrap_or(u64::MAX);
         let oldest = (0..length)
             .map(|i| (self.cursor + i) % length)
             .filter(|at| source.is_none() || self.entries[*at].source == source)
             .filter_map(|at| self.entries[at].activity.waiting_since().map(|since| (since, at)))
+            .filter(|(since, _)| *since <= latest)
             .take(COMPARED)
             .min();
         self.cursor = self.cursor.wrapping_add(COMPARED);
@@ -133,11 +139,11 @@ impl Table {
         let mut open = self.lock();
         if let Some(source) = source
             && open.sources.get(&source).is_some_and(|count| *count >= self.0.source_limit)
-            && !open.evict(Some(source))
+            && !open.evict(Some(source), self.0.base)
         {
             return Admission::SourceFull;
         }
-        if open.entries.len() >= self.0.limit && !open.evict(None) {
+        if open.entries.len() >= self.0.limit && !open.evict(None, self.0.base) {
             return Admission::Full;
         }
         let activity = Arc::new(Activity::new(self.0.base));
@@ -182,7 +188,6 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn enter(table: &Table, source: u8) -> Place {
         match table.admit(Some([10, 0, 0, source].into())) {
@@ -202,7 +207,8 @@ mod tests {
         busy.activity().request_began();
         tokio::time::advance(Duration::from_secs(1)).await;
         let waits = enter(&table, 2);
-        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(matches!(table.admit(None), Admission::Full), "it came in just now");
+        tokio::time::advance(Duration::from_secs(2)).await;
         let new = enter(&table, 3);
         assert!(is_evicted(&waits).await && !is_evicted(&busy).await);
         new.activity().request_began();
@@ -217,7 +223,7 @@ mod tests {
         let table = Table::new(100, 2);
         let other = enter(&table, 9);
         let first = enter(&table, 1);
-        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::time::advance(Duration::from_secs(2)).await;
         let second = enter(&table, 1);
         let third = enter(&table, 1);
         assert!(is_evicted(&first).await && !is_evicted(&second).await && !is_evicted(&other).await);

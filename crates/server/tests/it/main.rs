@@ -1,11 +1,14 @@
 //! The whole router in this process.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a helper of tests fails the test")]
+
 mod admin;
 mod admin_accounts;
 mod admin_jobs;
 mod admin_rules;
 mod auth;
 mod distribution;
+mod listen;
 mod matrix;
 mod quirks_auth;
 mod quirks_blobs;
