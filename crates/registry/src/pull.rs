@@ -86,7 +86,7 @@ pub async fn manifest_head(r: &Registry, access: &Access, reference: &Reference)
 pub async fn blob_head(r: &Registry, access: &Access, digest: &Digest) -> Result<BlobInfo, Error> {
     match look_up(r, access, digest, Trust::Recorded).await {
         Ok(blob) => Ok(BlobInfo { digest: blob.digest, size: blob.size }),
-        Err(error @ Error::Damaged { .. }) if access.may(Verb::Push) => {
+        Err(error @ Error::Damaged { .. }) if access.holds(Verb::Push) => {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "a damaged blob is answered as absent to a pusher"
