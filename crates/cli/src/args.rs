@@ -11,9 +11,9 @@ use crate::command::{
 
 const AFTER_HELP: &str = "\
 Examples:
-  portcullis serve                                      start the registry on 127.0.0.1:5000
-  portcullis user add alice                             a user, with a generated password
-  portcullis grant add user:alice reader 'team/**'      may pull everything below team/
+  portcullis serve                                  # start the registry on 127.0.0.1:5000
+  portcullis user add alice                         # a user, with a generated password
+  portcullis grant add user:alice reader 'team/**'  # may pull everything below team/
   portcullis repo list
 
 Client commands talk to the server named by --server or PORTCULLIS_SERVER, else to the socket in the \

@@ -104,7 +104,7 @@ fn options(command: &Command, global: bool, page: &mut String) {
     args.sort_by_key(|a| !a.is_positional());
     for arg in args {
         let name = if arg.is_positional() { names(arg) } else { flag(arg) };
-        line(page, &format!("| `{name}` | {} |", meaning(arg)));
+        line(page, &format!("| `{}` | {} |", cell(&name), meaning(arg)));
     }
 }
 

@@ -72,9 +72,9 @@ impl Output {
             return;
         }
         let (bold, help, off) = (self.paint("\x1b[1;31m"), self.paint("\x1b[1;36m"), self.paint("\x1b[0m"));
-        to_stderr(&format!("{bold}error:{off} {}", error.chain()));
+        to_stderr(&format!("{bold}error:{off} {}", printable_lines(&error.chain())));
         if let Some(next) = error.help() {
-            to_stderr(&format!("{help}help:{off} {next}"));
+            to_stderr(&format!("{help}help:{off} {}", printable_lines(&next)));
         }
     }
 
@@ -143,6 +143,10 @@ pub fn duration(milliseconds: u64) -> String {
         return format!("{milliseconds} ms");
     }
     format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100)
+}
+
+fn printable_lines(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 
 fn lines_trimmed(text: &str) -> String {

@@ -23,6 +23,7 @@ pub use self::target::{BaseUrl, Target};
 pub use self::transport::{Answer, send};
 use crate::args::Paging;
 use crate::error::{Error, Refusal};
+use crate::output::printable;
 
 /// The server answers out of its database; nothing that takes longer is a single request.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -142,7 +143,7 @@ impl Client {
         }
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         let error = body.get("error").unwrap_or(&Value::Null);
-        let text = |key: &str| error.get(key).and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned);
+        let text = |key: &str| error.get(key).and_then(Value::as_str).filter(|t| !t.is_empty()).map(printable);
         match (text("code"), text("message")) {
             (Some(code), Some(message)) => Error::Answer(Box::new(Refusal {
                 status: answer.status.as_u16(),

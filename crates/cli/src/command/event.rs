@@ -25,7 +25,7 @@ pub enum Command {
 Examples:
   portcullis event list --since 24h --subject user:alice
   portcullis event list --repository payments/api --action tag.move
-  portcullis event list --follow --json                 one JSON object a line")]
+  portcullis event list --follow --json             # one JSON object a line")]
     List(Args),
 }
 

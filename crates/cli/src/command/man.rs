@@ -14,10 +14,10 @@ use crate::{error_page, markdown};
 
 const AFTER_HELP: &str = "\
 Examples:
-  portcullis man | man -l -                             read the main page
-  portcullis man grant add | man -l -                   read the page of one command
-  portcullis man --dir /usr/local/share/man/man1        install all pages
-  portcullis man --markdown > commands.md               all of it as one Markdown page";
+  portcullis man | man -l -                         # read the main page
+  portcullis man grant add | man -l -               # read the page of one command
+  portcullis man --dir /usr/local/share/man/man1    # install all pages
+  portcullis man --markdown > commands.md           # all of it as one Markdown page";
 
 /// Print manual pages
 #[derive(Debug, clap::Args)]

@@ -20,8 +20,8 @@ pub enum Command {
 The login name is the namespace with `/` written `.`, then `.`, then the robot's own name.
 
 Examples:
-  portcullis robot add payments ci                      logs in as payments.ci
-  portcullis robot add payments/api deploy --expires 30d --quiet | docker login -u payments.api.deploy …")]
+  portcullis robot add payments ci                  # logs in as payments.ci
+  portcullis robot add payments/api deploy --expires 30d --quiet | docker login -u payments.api.deploy --password-stdin localhost:5000")]
     Add {
         /// Where the robot belongs, like a repository's name without its end
         namespace: String,
@@ -42,8 +42,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   portcullis robot rotate payments.ci
-  portcullis robot rotate payments.ci --expires 90d     and let it live longer
-  portcullis robot rotate payments.ci --revoke-old      the old secret leaked")]
+  portcullis robot rotate payments.ci --expires 90d # and let it live longer
+  portcullis robot rotate payments.ci --revoke-old  # the old secret leaked")]
     Rotate {
         /// The login name
         name: String,

@@ -38,7 +38,7 @@ Examples:
     /// Set a user's password; the old one and every login with it end at once
     #[command(after_help = "\
 Examples:
-  portcullis user passwd alice                          generate a password and print it once
+  portcullis user passwd alice                      # generate a password and print it once
   portcullis user passwd alice --password-stdin < password-file")]
     Passwd {
         /// The login name

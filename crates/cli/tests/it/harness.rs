@@ -134,7 +134,20 @@ impl Server<'_> {
 
     /// One request to the main listener with the administrator's login; its status.
     pub fn request(&self, method: &str, path: &str, content_type: &str, body: &[u8]) -> u16 {
-        let address = self.address("main");
+        self.exchange("main", method, path, content_type, body).0
+    }
+
+    /// A token of the admin API.
+    pub fn session_token(&self) -> String {
+        let (status, body) = self.exchange("admin", "POST", "/api/v1/session", "application/json", b"");
+        assert_eq!(status, 200, "{body}");
+        let start = body.find('{').unwrap();
+        let session: Value = serde_json::from_str(&body[start..]).unwrap();
+        session["token"].as_str().unwrap().to_owned()
+    }
+
+    fn exchange(&self, listener: &str, method: &str, path: &str, content_type: &str, body: &[u8]) -> (u16, String) {
+        let address = self.address(listener);
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let login = base64(format!("admin:{PASSWORD}").as_bytes());
@@ -147,7 +160,8 @@ impl Server<'_> {
         stream.write_all(body).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
-        String::from_utf8_lossy(&answer[9..12]).parse().unwrap()
+        let answer = String::from_utf8(answer).unwrap();
+        (answer[9..12].parse().unwrap(), answer)
     }
 }
 

@@ -68,6 +68,12 @@ fn a_token_comes_from_the_environment_or_a_file() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve();
     let url = format!("http://{}", server.address("admin"));
+    let good = sandbox.write("good", &format!("{}\n", server.session_token()));
+    let mut command = sandbox.command(&["user", "list", "--server", &url]);
+    crate::harness::Outcome::of(command.env("PORTCULLIS_TOKEN_FILE", &good), "").succeeded();
+    let mut command = sandbox.command(&["user", "list", "--server", &url]);
+    crate::harness::Outcome::of(command.env("PORTCULLIS_TOKEN", server.session_token()), "").succeeded();
+
     sandbox.run_with_stdin(&["login", &url, "-u", "admin", "--password-stdin"], PASSWORD).succeeded();
     let stored: Value = serde_json::from_str(&read(&sandbox.path(FILE))).unwrap();
     // A refresh token is not a token: it opens nothing but a session.

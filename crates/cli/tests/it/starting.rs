@@ -34,7 +34,7 @@ fn without_a_terminal_the_first_password_goes_to_a_file() {
     let mut command = sandbox.command(&LOOPBACK);
     let mut child = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
     let file = sandbox.data().join("initial-password");
-    wait_for(|| sandbox.data().join("addresses.json").exists());
+    wait_for(|| read(&log).contains("ready"));
     let password = read(&file);
     assert_eq!(mode(&file), 0o600);
     assert!(password.trim_end().len() >= 16);
