@@ -35,7 +35,7 @@ pub struct Args {
     /// Not before this: a duration or a time
     #[arg(long, value_name = "D", value_parser = parse_moment)]
     since: Option<Moment>,
-    /// Only of this subject: user:NAME, robot:NAME, anonymous, system
+    /// Only of this subject: user:NAME, robot:NAME, anonymous, socket, system
     #[arg(long, value_name = "SUBJECT")]
     subject: Option<String>,
     /// Only of this action, such as tag.move

@@ -156,6 +156,6 @@ pub fn print_secret(context: &Context, kind: &str, name: &str, secret: &str) -> 
         return context.output.text(&format!("{secret}\n"));
     }
     context.output.text(&format!("{kind} for {name}: {secret}\n"))?;
-    context.output.note(&format!("this {kind} is not stored and is not shown again"));
+    context.output.note(&format!("write it down: this {kind} is not shown again"));
     Ok(())
 }
