@@ -243,10 +243,9 @@ impl Collector for Writer {
             #[allow(clippy::cast_precision_loss)] // bounds are small
             buckets.push((*bound as f64, count));
         }
-        buckets.push((f64::MAX, stats.synced_commits.saturating_sub(counted)));
+        buckets.push((f64::INFINITY, stats.synced_commits.saturating_sub(counted)));
         let help = "Transactions that shared one durable commit";
-        let mut metric =
-            encoder.encode_descriptor("portcullis_writer_group_size", help, None, MetricType::Histogram)?;
+        let mut metric = encoder.encode_descriptor("writer_group_size", help, None, MetricType::Histogram)?;
         #[allow(clippy::cast_precision_loss)] // a sum for a rate
         metric.encode_histogram::<NoLabelSet>(stats.synced_transactions as f64, stats.synced_commits, &buckets, None)
     }

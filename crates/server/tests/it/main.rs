@@ -7,6 +7,8 @@ mod admin_accounts;
 mod admin_jobs;
 mod admin_rules;
 mod auth;
+mod config;
+mod data_dir;
 mod distribution;
 mod listen;
 mod matrix;
