@@ -26,6 +26,7 @@ pub struct Stage {
     files: TempDir,
     collector: Option<Collector>,
     authority: Option<PathBuf>,
+    configuration: Option<TempDir>,
 }
 
 impl Stage {
@@ -45,11 +46,11 @@ impl Stage {
             .arg(directory.path().join("data"))
             .output()?;
         ensure!(made.status.success(), "init: {}", String::from_utf8_lossy(&made.stderr));
-        let text = std::fs::read_to_string(&config).context("init wrote no portcullis.toml")?;
         let authority = find(directory.path(), "ca.crt").ok_or_else(|| anyhow!("init wrote no ca.crt"))?;
-        let mut stage = Self::set(Options { config: text, ..Options::default() })?;
+        let mut stage = Self::set(Options { config_file: Some(config), ..Options::default() })?;
         let kept = stage.path("ca.crt");
         std::fs::copy(authority, &kept)?;
+        stage.configuration = Some(directory);
         stage.authority = Some(kept);
         Ok(stage)
     }
@@ -63,7 +64,7 @@ impl Stage {
         server.grant("user:bob", "reader", "team/**")?;
         let files = tempfile::Builder::new().prefix("portcullis-client-").tempdir()?;
         let collector = Some(Collector::start(&server));
-        Ok(Self { server, files, collector, authority: None })
+        Ok(Self { server, files, collector, authority: None, configuration: None })
     }
 
     /// `localhost:PORT`.

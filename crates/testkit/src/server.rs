@@ -28,6 +28,8 @@ pub struct Options {
     pub data_dir: Option<PathBuf>,
     /// Text of the configuration file.
     pub config: String,
+    /// A configuration file that is there, instead of that text.
+    pub config_file: Option<PathBuf>,
     /// Further flags of `serve`.
     pub flags: Vec<String>,
 }
@@ -85,8 +87,14 @@ impl Server {
     /// Starts the process again on its data directory, after [`Server::kill`] or [`Server::stop`].
     pub fn launch(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "the server runs already");
-        let config = self.directory.path().join("test.toml");
-        fs::write(&config, &self.options.config)?;
+        let config = match &self.options.config_file {
+            Some(file) => file.clone(),
+            None => {
+                let file = self.directory.path().join("test.toml");
+                fs::write(&file, &self.options.config)?;
+                file
+            }
+        };
         let addresses = self.data_dir().join("addresses.json");
         let _ = fs::remove_file(&addresses);
         let log = File::options().create(true).append(true).open(self.log_file())?;
