@@ -316,6 +316,7 @@ async fn build(config: Config, data: &DataDir, clock: &Clock, random: &Random) -
         registry: registry.clone(),
         rules: rules.clone(),
         hosts: Hosts::new(config.server.urls()),
+        proxies: config.server.plain_from.clone(),
         scheme: config.auth.challenge,
         token_lifetime: config.auth.token_lifetime,
         failed_logins: config.limits.failed_logins,

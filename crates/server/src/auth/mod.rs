@@ -7,21 +7,22 @@ mod backoff;
 mod basic;
 mod denials;
 mod hosts;
+mod origin;
 mod password;
 pub mod service;
 mod session;
 mod token;
 mod verified;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use axum::http::request::Parts;
 use http::header::AUTHORIZATION;
+use ipnet::IpNet;
 use oci::{Clock, Random, Timestamp};
-use policy::{Actions, Caller, Credential, Identity, Resource, Rules, Subject, SubjectId, TokenScopes};
+use policy::{Actions, Caller, Credential, Identity, Resource, Rules, Subject, TokenScopes};
 use registry::Registry;
 
 pub use backoff::Source;
@@ -31,9 +32,10 @@ pub use password::HashError;
 pub use session::AdminSession;
 pub use token::{TokenKey, TokenKeys};
 
-use crate::state::{Note, Peer, RequestId, RulesHandle};
+use crate::state::{Note, RulesHandle};
 use backoff::Backoff;
 use basic::Stored;
+use origin::Origin;
 use password::Hashing;
 use token::{Holder, Token, Use};
 use verified::{Known, Verified};
@@ -65,6 +67,8 @@ pub struct Setup {
     pub rules: RulesHandle,
     /// The names of this registry.
     pub hosts: Hosts,
+    /// The peers that may say for whom they speak.
+    pub proxies: Vec<IpNet>,
     /// How credentials are asked for.
     pub scheme: Scheme,
     /// How long an access token lives; at least a minute.
@@ -129,13 +133,6 @@ pub struct Issued {
     pub scopes: TokenScopes,
 }
 
-/// What the request's connection and headers say about where it comes from.
-struct Origin {
-    source: Source,
-    address: String,
-    request_id: String,
-}
-
 impl Auth {
     /// Authentication with these keys.
     pub fn new(setup: Setup, keys: TokenKeys) -> Self {
@@ -182,15 +179,19 @@ impl Auth {
 
     /// The same, where tokens are to be for this use.
     async fn identify_by(&self, parts: &Parts, usage: Use) -> Result<Arc<Caller>, AuthError> {
-        let origin = Origin::of(parts);
+        Ok(self.identify_until(parts, usage).await?.0)
+    }
+
+    /// The same, with the instant at which the secret that was shown expires, if it does.
+    async fn identify_until(&self, parts: &Parts, usage: Use) -> Result<(Arc<Caller>, Option<Timestamp>), AuthError> {
+        let origin = self.origin(parts);
         let mut headers = parts.headers.get_all(AUTHORIZATION).iter();
         let (first, second) = (headers.next(), headers.next());
         if second.is_some() {
             return Err(AuthError::Ambiguous("the Authorization header was sent more than once"));
         }
-        let Some(header) = first else {
-            return Ok(origin.caller(Identity::Anonymous, Credential::None, NO_CREDENTIAL));
-        };
+        let nobody = || (origin.caller(Identity::Anonymous, Credential::None, NO_CREDENTIAL), None);
+        let Some(header) = first else { return Ok(nobody()) };
         let header = header.to_str().map_err(|_| AuthError::RejectedBasic)?;
         let (scheme, value) = header.split_once(' ').unwrap_or((header, ""));
         if scheme.eq_ignore_ascii_case("bearer") {
@@ -198,19 +199,24 @@ impl Auth {
             let identity = token.holder.map_or(Identity::Anonymous, |holder| Identity::Subject(holder.id));
             let credential_id = format!("token:{}", token.id);
             self.note(parts, identity);
-            return Ok(origin.caller(identity, Credential::Token(token.scopes), &credential_id));
+            return Ok((origin.caller(identity, Credential::Token(token.scopes), &credential_id), None));
         }
         if !scheme.eq_ignore_ascii_case("basic") {
             return Err(AuthError::RejectedBasic);
         }
         match basic::parse(value).ok_or(AuthError::RejectedBasic)? {
-            None => Ok(origin.caller(Identity::Anonymous, Credential::None, NO_CREDENTIAL)),
+            None => Ok(nobody()),
             Some((name, secret)) => {
-                let id = self.log_in(&name, &secret, &origin).await?;
-                self.note(parts, Identity::Subject(id));
-                Ok(origin.caller(Identity::Subject(id), Credential::Basic, "basic"))
+                let known = self.log_in(&name, &secret, &origin).await?;
+                let identity = Identity::Subject(known.id);
+                self.note(parts, identity);
+                Ok((origin.caller(identity, Credential::Basic, "basic"), known.expires_at))
             }
         }
+    }
+
+    fn origin(&self, parts: &Parts) -> Origin {
+        Origin::of(parts, &self.0.setup.proxies)
     }
 
     /// Tells the access log who makes the request.
@@ -250,11 +256,12 @@ impl Auth {
         (token.len() <= token::MAX_TOKEN).then_some(Issued { token, issued_at: now, lifetime, scopes })
     }
 
-    /// A token to get access tokens with, valid until the subject's credentials change.
-    fn issue_refresh(&self, subject: &Subject) -> String {
+    /// A token to get access tokens with, valid until the subject's credentials change, and no longer than the secret
+    /// that it is given for.
+    fn issue_refresh(&self, subject: &Subject, secret_expires_at: Option<Timestamp>) -> String {
         let now = self.now();
-        let latest = now.plus(REFRESH_LIFETIME);
-        let expires_at = subject.expires_at.map_or(latest, |end| end.min(latest));
+        let ends = [Some(now.plus(REFRESH_LIFETIME)), subject.expires_at, secret_expires_at];
+        let expires_at = ends.into_iter().flatten().min().unwrap_or(now);
         self.sign(Use::Refresh, Some(subject), now, expires_at, TokenScopes(Vec::new()))
     }
 
@@ -279,33 +286,12 @@ impl Auth {
     }
 }
 
-impl Origin {
-    fn of(parts: &Parts) -> Self {
-        let address = parts.extensions.get::<Peer>().and_then(|peer| peer.addr).map(|address| address.ip());
-        let request_id = parts.extensions.get::<RequestId>().map_or_else(String::new, |id| id.0.clone());
-        // Without an address it came by the socket or in process: one source for all.
-        let source = Source::of(address.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)));
-        let address = address.map_or_else(|| "local".to_owned(), |address| address.to_canonical().to_string());
-        Self { source, address, request_id }
-    }
-
-    fn caller(&self, identity: Identity, credential: Credential, credential_id: &str) -> Arc<Caller> {
-        Arc::new(Caller {
-            identity,
-            credential,
-            credential_id: credential_id.to_owned(),
-            source: self.address.clone(),
-            request_id: self.request_id.clone(),
-        })
-    }
-}
-
 impl Auth {
     /// Whose name and secret these are. Takes the same time for every wrong pair, whether the name is that of a user, of
     /// a robot or of nobody: one password hash.
-    async fn log_in(&self, name: &str, secret: &str, origin: &Origin) -> Result<SubjectId, AuthError> {
-        if let Some(id) = self.remembered(name, secret) {
-            return Ok(id);
+    async fn log_in(&self, name: &str, secret: &str, origin: &Origin) -> Result<Known, AuthError> {
+        if let Some(known) = self.remembered(name, secret) {
+            return Ok(known);
         }
         self.check_pause(name, origin)?;
         let rules = self.0.setup.rules.load();
@@ -322,8 +308,8 @@ impl Auth {
         } else {
             let turn = self.0.hashing.enter().await?;
             // While this one waited for its turn, others may have found the answer, or have failed too often.
-            if let Some(id) = self.remembered(name, secret) {
-                return Ok(id);
+            if let Some(known) = self.remembered(name, secret) {
+                return Ok(known);
             }
             self.check_pause(name, origin)?;
             let hash = if let Stored::Password(hash) = &known { Some(hash.clone()) } else { None };
@@ -337,7 +323,7 @@ impl Auth {
                 self.0.verified.insert(name, secret, known, now);
                 self.0.backoff.succeeded(name, origin.source, now);
                 self.0.journal.logged_in(subject, &origin.address, &origin.request_id);
-                Ok(subject.id)
+                Ok(known)
             }
             _ => {
                 self.0.backoff.failed(name, origin.source, now);
@@ -348,12 +334,12 @@ impl Auth {
     }
 
     /// The subject that these credentials were verified for lately, if they are still its own.
-    fn remembered(&self, name: &str, secret: &str) -> Option<SubjectId> {
+    fn remembered(&self, name: &str, secret: &str) -> Option<Known> {
         let known = self.0.verified.get(name, secret, Instant::now())?;
         let (rules, now) = (self.0.setup.rules.load(), self.now());
         let subject = rules.subject(known.id)?;
         let live = known.expires_at.is_none_or(|end| end > now);
-        (live && subject.epoch == known.epoch && subject.is_active(now)).then_some(known.id)
+        (live && subject.epoch == known.epoch && subject.is_active(now)).then_some(known)
     }
 
     fn check_pause(&self, name: &str, origin: &Origin) -> Result<(), AuthError> {

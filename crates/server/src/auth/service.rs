@@ -7,11 +7,12 @@ use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 use oci::{Error, ErrorCode};
-use policy::{Actions, Credential, Identity, Resource, Rules, SubjectId};
+use policy::{Actions, Credential, Identity, Resource, Rules, Subject, SubjectId};
 use serde_json::json;
 
+use super::origin::Origin;
 use super::token::{Use, action_names};
-use super::{Auth, AuthError, Challenge, Issued, Origin, Scheme};
+use super::{Auth, AuthError, Challenge, Issued, Scheme};
 use crate::distribution::error::{Asked, Failure, answer, with_status};
 use crate::distribution::query::pairs;
 use crate::distribution::respond;
@@ -21,7 +22,7 @@ const MAX_FORM: usize = 64 * 1024;
 
 /// Answers a request for a token. The challenge of its 401 asks for name and secret.
 pub async fn serve(auth: &Auth, parts: &Parts, body: Body) -> Response {
-    let origin = Origin::of(parts);
+    let origin = auth.origin(parts);
     let url = match auth.hosts().of(parts) {
         Ok(url) => url.clone(),
         Err(status) => {
@@ -52,7 +53,7 @@ pub async fn serve(auth: &Auth, parts: &Parts, body: Body) -> Response {
 }
 
 async fn get(auth: &Auth, parts: &Parts, origin: &Origin) -> Result<Response, Failure> {
-    let caller = auth.identify(parts).await?;
+    let (caller, until) = auth.identify_until(parts, Use::Access).await?;
     let id = match (&caller.credential, caller.identity) {
         (Credential::Token(_), _) => return Err(AuthError::RejectedBasic.into()),
         (_, Identity::Subject(id)) => Some(id),
@@ -66,15 +67,15 @@ async fn get(auth: &Auth, parts: &Parts, origin: &Origin) -> Result<Response, Fa
             _ => {}
         }
     }
-    let issued = issue(auth, id, &scopes, origin)?;
+    let (issued, subject) = issue(auth, id, &scopes, origin)?;
     let mut body = json!({
-        "token": issued.0.token,
-        "access_token": issued.0.token,
-        "expires_in": issued.0.lifetime.as_secs(),
-        "issued_at": issued.0.issued_at.to_string(),
+        "token": issued.token,
+        "access_token": issued.token,
+        "expires_in": issued.lifetime.as_secs(),
+        "issued_at": issued.issued_at.to_string(),
     });
-    if let Some(refresh) = issued.1.filter(|_| offline) {
-        body["refresh_token"] = refresh.into();
+    if let Some(subject) = subject.filter(|_| offline) {
+        body["refresh_token"] = auth.issue_refresh(&subject, until).into();
     }
     Ok(respond::json(StatusCode::OK, &body))
 }
@@ -95,16 +96,18 @@ async fn post(auth: &Auth, parts: &Parts, body: Body, origin: &Origin) -> Result
         return Err(AuthError::Ambiguous("a form with credentials takes no Authorization header").into());
     }
     let form = read_form(parts, body).await?;
-    let id = match form.grant_type.as_str() {
+    // A refresh token is given for a password only: one that was shown goes on living as it is.
+    let (id, until, offline) = match form.grant_type.as_str() {
         "password" => {
             if form.username.is_empty() {
                 return Err(AuthError::RejectedBasic.into());
             }
-            auth.log_in(&form.username, &form.password, origin).await?
+            let known = auth.log_in(&form.username, &form.password, origin).await?;
+            (known.id, known.expires_at, form.offline)
         }
         "refresh_token" => {
             let token = auth.verify(&form.refresh_token, Use::Refresh);
-            token.and_then(|token| token.holder).ok_or(AuthError::RejectedBasic)?.id
+            (token.and_then(|token| token.holder).ok_or(AuthError::RejectedBasic)?.id, None, false)
         }
         _ => {
             let message = "grant_type must be password or refresh_token";
@@ -112,7 +115,7 @@ async fn post(auth: &Auth, parts: &Parts, body: Body, origin: &Origin) -> Result
         }
     };
     auth.note(parts, Identity::Subject(id));
-    let (issued, refresh) = issue(auth, Some(id), &form.scopes, origin)?;
+    let (issued, subject) = issue(auth, Some(id), &form.scopes, origin)?;
     let mut body = json!({
         "access_token": issued.token,
         "token": issued.token,
@@ -120,9 +123,8 @@ async fn post(auth: &Auth, parts: &Parts, body: Body, origin: &Origin) -> Result
         "expires_in": issued.lifetime.as_secs(),
         "issued_at": issued.issued_at.to_string(),
     });
-    // A refresh token is given for a password only: one that was shown goes on living as it is.
-    if let Some(refresh) = refresh.filter(|_| form.offline && form.grant_type == "password") {
-        body["refresh_token"] = refresh.into();
+    if let Some(subject) = subject.filter(|_| offline) {
+        body["refresh_token"] = auth.issue_refresh(&subject, until).into();
     }
     Ok(respond::json(StatusCode::OK, &body))
 }
@@ -157,13 +159,13 @@ async fn read_form(parts: &Parts, body: Body) -> Result<Form, Failure> {
     Ok(form)
 }
 
-/// An access token for whoever was identified, and the refresh token that may go with it.
+/// An access token for whoever was identified, and who that is.
 fn issue(
     auth: &Auth,
     id: Option<SubjectId>,
     scopes: &[String],
     origin: &Origin,
-) -> Result<(Issued, Option<String>), Failure> {
+) -> Result<(Issued, Option<Subject>), Failure> {
     let wanted: Vec<(Resource, Actions)> =
         oci::parse_scopes(scopes.iter().map(String::as_str)).map_err(Failure::Malformed)?;
     let rules: std::sync::Arc<Rules> = auth.0.setup.rules.load();
@@ -178,8 +180,7 @@ fn issue(
     if let Some(subject) = subject {
         auth.0.journal.issued(subject, &granted(&issued), &origin.address, &origin.request_id);
     }
-    let refresh = subject.map(|subject| auth.issue_refresh(subject));
-    Ok((issued, refresh))
+    Ok((issued, subject.cloned()))
 }
 
 /// What a token covers, as a list of scopes; those of which nothing was granted are left out.

@@ -10,7 +10,7 @@ use oci::Timestamp;
 use policy::{Caller, Credential, Identity, SubjectId, TokenScopes};
 
 use super::token::Use;
-use super::{Auth, AuthError, Origin, REFRESH_LIFETIME};
+use super::{Auth, AuthError, REFRESH_LIFETIME};
 
 /// A session that was begun or goes on.
 pub struct AdminSession {
@@ -49,7 +49,7 @@ impl Auth {
         let holder = token.holder.ok_or(AuthError::RejectedToken)?;
         let credential_id = format!("token:{}", token.id);
         let caller =
-            Origin::of(parts).caller(Identity::Subject(holder.id), Credential::Token(token.scopes), &credential_id);
+            self.origin(parts).caller(Identity::Subject(holder.id), Credential::Token(token.scopes), &credential_id);
         let session = self
             .session_token(holder.id, refresh_token.to_owned(), token.expires_at)
             .ok_or(AuthError::RejectedToken)?;

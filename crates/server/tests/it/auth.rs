@@ -214,20 +214,15 @@ async fn a16_wrong_secrets_of_robots_users_and_nobody_cost_one_hash_each() {
         let answer = world.call("GET", "/v2/").authorization(&basic(name, secret)).send().await;
         (answer.status, started.elapsed())
     };
-    // Lower bounds only: other work on the machine makes a request slower, never faster than the hash that it must do.
-    let mut fastest = [std::time::Duration::MAX; 3];
-    let mut one_hash = std::time::Duration::MAX;
-    for round in 0..10 {
-        let started = std::time::Instant::now();
-        world.state.auth.hash_password("x").await.unwrap();
-        one_hash = one_hash.min(started.elapsed());
-        for (i, name) in ["alice", "team.deploy", "nobody"].into_iter().enumerate() {
+    // A lower bound only, which no machine of today reaches with a hash of 19 MiB and no look-up comes near to: other work
+    // on the machine makes a request slower, never faster than the hash that it must do.
+    let least = std::time::Duration::from_millis(3);
+    for round in 0..3 {
+        for name in ["alice", "team.deploy", "nobody"] {
             let (status, took) = time(name, &format!("wrong {round}")).await;
-            assert_eq!(status, 401);
-            fastest[i] = fastest[i].min(took);
+            assert!(status == 401 && took > least, "{name} {status} {took:?}");
         }
     }
-    assert!(fastest.iter().all(|took| *took > one_hash / 3), "{fastest:?} {one_hash:?}");
     assert_eq!(time("team.deploy", &secret).await.0, 200);
 }
 
@@ -253,6 +248,26 @@ async fn a18_back_off_by_account_and_source() {
     assert_eq!(right("bob", "10.0.0.1:4").await.status, 200, "and so is another account");
     tokio::time::sleep(std::time::Duration::from_millis(1050)).await;
     assert_eq!(right("alice", "10.0.0.1:5").await.status, 200, "nobody is locked out for ever");
+}
+
+#[tokio::test]
+async fn proxies_name_the_source_and_nobody_else_does() {
+    let settings = [("PORTCULLIS_LIMITS__FAILED_LOGINS", "2"), ("PORTCULLIS_SERVER__PLAIN_FROM", "10.0.0.0/8")];
+    let world = World::with(&settings).await;
+    let log_in = |secret: &str, peer: &'static str, client: &str| {
+        let call = world.call("GET", "/token").authorization(&basic("maint", secret)).from(peer);
+        call.header("x-forwarded-for", client).send()
+    };
+    let right = password("maint");
+    for _ in 0..2 {
+        assert_eq!(log_in("wrong", "10.0.0.1:1", "192.0.2.7").await.status, 401);
+    }
+    assert_eq!(log_in(&right, "10.0.0.1:1", "6.6.6.6, 192.0.2.7").await.status, 429);
+    assert_eq!(log_in(&right, "10.0.0.1:1", "192.0.2.8").await.status, 200);
+    for invented in ["192.0.2.9", "192.0.2.10"] {
+        assert_eq!(log_in("wrong", "198.51.100.1:1", invented).await.status, 401);
+    }
+    assert_eq!(log_in("other", "198.51.100.1:1", "192.0.2.11").await.status, 429);
 }
 
 #[tokio::test]
