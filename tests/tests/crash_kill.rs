@@ -4,12 +4,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use portcullis_tests::crash::{End, Traffic};
+use portcullis_tests::crash::{CONFIG, End, Traffic};
 use testkit::{Options, Rng, Server};
 
-/// A collection each second, which takes what is not referenced after ten: longer than any push here, and short enough that
-/// collections have something to take.
-const CONFIG: &str = "[gc]\ninterval = \"1s\"\ngrace = \"10s\"\n";
 /// How long a blob that no manifest names is expected after its push.
 const KEPT: Duration = Duration::from_secs(8);
 

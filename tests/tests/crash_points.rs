@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use oci::{Algorithm, Hasher};
-use portcullis_tests::crash::{End, Traffic};
+use portcullis_tests::crash::{CONFIG, End, Traffic};
 use testkit::client::{location_of, with_digest};
 use testkit::http::Body;
 use testkit::image::Recipe;
 use testkit::{Options, Rng, Server};
 
-const CONFIG: &str = "[gc]\ninterval = \"1s\"\ngrace = \"10s\"\n";
 const KEPT: Duration = Duration::from_secs(8);
 
 /// System calls that change what is on the disk; those that a kernel does not know are left out by `?`.

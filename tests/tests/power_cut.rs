@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use portcullis_tests::LoopDisk;
-use portcullis_tests::crash::{End, Traffic};
+use portcullis_tests::crash::{CONFIG, End, Traffic};
 use testkit::image::Recipe;
 use testkit::{Options, Rng, Server};
 
-const CONFIG: &str = "[gc]\ninterval = \"1s\"\ngrace = \"10s\"\n";
 /// How long a blob that no manifest names is expected after its push.
 const KEPT: Duration = Duration::from_secs(8);
 /// The number of cuts within which a program without syncs has to be found out. It takes one or two.

@@ -10,3 +10,17 @@ mod worker;
 
 pub use model::Repository;
 pub use traffic::{End, Totals, Traffic};
+
+/// A collection each second, which takes what is not referenced after ten: longer than any push here, and short enough that
+/// collections have something to take. Every kill leaves uploads behind, which expire.
+pub const CONFIG: &str = "\
+[gc]
+interval = \"1s\"
+grace = \"10s\"
+
+[upload]
+idle = \"20s\"
+
+[limits]
+uploads_per_subject = 10000
+";
