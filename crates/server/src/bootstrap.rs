@@ -111,20 +111,22 @@ pub fn announce(first: &FirstPassword, state: &AppState) -> Result<(), Error> {
 }
 
 fn greeting(password: &str, state: &AppState) -> String {
-    let host = state
-        .config
-        .server
-        .urls()
-        .first()
-        .map_or_else(|| "localhost:5000".to_owned(), |url| url.authority().to_owned());
+    let config = &state.config;
+    let host =
+        config.server.urls().first().map_or_else(|| "localhost:5000".to_owned(), |url| url.authority().to_owned());
+    let usual = Path::new("./portcullis-data");
+    let at = match config.data_dir == usual {
+        true => String::new(),
+        false => format!(" --data-dir {}", config.data_dir.display()),
+    };
     format!(
         "\npassword for {FIRST_USER}: {password}\n\n\
          It is shown only now. Next:\n\
          \x20 docker login {host} --username {FIRST_USER}\n\
          \x20 docker tag IMAGE {host}/team/app:v1\n\
          \x20 docker push {host}/team/app:v1\n\
-         \x20 portcullis user add alice\n\
-         \x20 portcullis grant add user:alice writer 'team/**'\n\n"
+         \x20 portcullis user add alice{at}\n\
+         \x20 portcullis grant add user:alice writer 'team/**'{at}\n\n"
     )
 }
 

@@ -29,6 +29,8 @@ const QUEUE: usize = 8192;
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 /// The longest value of a field, in bytes.
 const VALUE_LIMIT: usize = 8 << 10;
+/// Libraries that are quiet unless a filter names them.
+const LIBRARIES: [&str; 5] = ["h2", "hyper", "hyper_util", "rustls", "tower"];
 /// Target of the lines that are logged whatever the level: scripts wait for them.
 pub const ALWAYS: &str = "portcullis";
 
@@ -44,8 +46,12 @@ pub fn filter(text: &str) -> Result<EnvFilter, String> {
             return Err(format!("`{word}` is none of off, error, warn, info, debug, trace"));
         }
     }
-    let always = format!("{text},{ALWAYS}=info");
-    EnvFilter::builder().parse(always).map_err(|error| error.to_string())
+    let mut directives = format!("{text},{ALWAYS}=info");
+    // What the libraries below us tell in detail is about bytes of other people, not about this program.
+    for library in LIBRARIES.iter().filter(|library| !text.contains(**library)) {
+        directives.extend([",", library, "=info"]);
+    }
+    EnvFilter::builder().parse(directives).map_err(|error| error.to_string())
 }
 
 /// Keeps the log going; dropping it waits a moment for the lines that are still queued.

@@ -61,12 +61,28 @@ pub async fn serve(config: Config) -> Result<(), Error> {
     let mut signals = Signals::new()?;
     // Files that the database makes are ours alone.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    raise_descriptors(config.limits.connections);
     let running = Running::start(config, clock, system_random()).await?;
     running.announce()?;
     signals.next().await;
     tracing::info!(target: logs::ALWAYS, "stopping");
     notify(&[NotifyState::Stopping]);
     running.stop(signals.next()).await
+}
+
+/// Takes as many file descriptors as the system gives: shells and service managers hand out few.
+fn raise_descriptors(connections: u32) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Without leave to raise it, the limit stays as it is.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    // A connection with its file, and what database and store hold open.
+    let wanted = u64::from(connections) * 2 + 256;
+    if let Some(have) = getrlimit(Resource::Nofile).current
+        && have < wanted
+    {
+        tracing::warn!(have, wanted, "the limit of open files is lower than limits.connections can need (ulimit -n)");
+    }
 }
 
 /// SIGTERM and SIGINT.
@@ -179,7 +195,9 @@ impl Running {
         announce(&self.first, &self.state)?;
         let config = &self.state.config;
         if config.server.public_urls.is_empty() && !config.server.listen.ip().is_loopback() {
-            tracing::warn!("server.public_urls is not set: clients beyond this machine are answered 421");
+            tracing::warn!(
+                "server.public_urls is not set: clients that use a name instead of the address are answered 421"
+            );
         }
         let address =
             |listener: Listener| self.addresses.get(listener.as_str()).map_or("off".to_owned(), ToString::to_string);

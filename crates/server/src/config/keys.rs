@@ -108,7 +108,8 @@ pub const KEYS: &[Key] = &[
         "",
         "--public-url URL",
         "The URLs by which clients reach the registry; requests for another host are answered 421. While loopback is \
-         listened on, `localhost`, `127.0.0.1` and `[::1]` with the port are added.",
+         listened on, `localhost`, `127.0.0.1` and `[::1]` with the port are added, else the \
+         address that is listened on.",
     ),
     key(
         "server.plain_from",

@@ -75,17 +75,21 @@ pub struct ServerConfig {
 
 impl ServerConfig {
     /// Every URL by which a client may name the registry: the configured ones, then the loopback names with the port while
-    /// loopback is listened on.
+    /// loopback is listened on, else the address itself.
     pub fn urls(&self) -> Vec<PublicUrl> {
         let mut urls = self.public_urls.clone();
-        let ip = self.listen.ip();
-        if ip.is_loopback() || ip.is_unspecified() {
-            for host in ["localhost", "127.0.0.1", "[::1]"] {
-                if let Ok(url) = PublicUrl::new(self.tls.is_some(), host, self.listen.port())
-                    && !urls.contains(&url)
-                {
-                    urls.push(url);
-                }
+        let implied = match self.listen.ip() {
+            ip if ip.is_loopback() || ip.is_unspecified() => {
+                ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).to_vec()
+            }
+            IpAddr::V4(ip) => vec![ip.to_string()],
+            IpAddr::V6(ip) => vec![format!("[{ip}]")],
+        };
+        for host in implied {
+            if let Ok(url) = PublicUrl::new(self.tls.is_some(), &host, self.listen.port())
+                && !urls.contains(&url)
+            {
+                urls.push(url);
             }
         }
         urls

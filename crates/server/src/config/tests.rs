@@ -41,6 +41,21 @@ fn the_defaults_of_the_table_are_valid_and_are_those_of_the_interface() {
 }
 
 #[test]
+fn the_names_of_the_registry() {
+    let tls = "[server.tls]\ncertificate = 'c'\nkey = 'k'\n";
+    for (listen, public, all) in [
+        ("10.0.0.5:5000", "", "https://10.0.0.5:5000"),
+        ("[fd00::1]:443", "", "https://[fd00::1]"),
+        ("0.0.0.0:7", "", "https://localhost:7 https://127.0.0.1:7 https://[::1]:7"),
+        ("10.0.0.5:5000", "https://r.example", "https://r.example https://10.0.0.5:5000"),
+    ] {
+        let variables = [("PORTCULLIS_SERVER__LISTEN", listen), ("PORTCULLIS_SERVER__PUBLIC_URLS", public)];
+        let urls = from_file(tls, &variables, Flags::default()).unwrap().server.urls();
+        assert_eq!(urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "), all);
+    }
+}
+
+#[test]
 fn flags_beat_environment_beats_file_beats_default() {
     let text =
         "[server]\nlisten = '127.0.0.1:1'\npublic_urls = ['https://a.example']\n[gc]\ngrace = '1h'\ninterval = '1s'\n";
