@@ -7,7 +7,7 @@ use http::header::{
     LOCATION, WARNING, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
-use oci::{Digest, Reference, Tag, conditional};
+use oci::{Digest, ErrorCode, Reference, Tag, conditional};
 use policy::Access;
 use registry::manifest::{Target, push};
 use registry::{delete, pull};
@@ -57,9 +57,9 @@ pub(super) async fn put(
         expect(call, access, reference).await?;
     }
     let content_type = headers.get(CONTENT_TYPE).map(|value| {
-        value.to_str().map_err(|_| {
-            oci::Error::new(oci::ErrorCode::ManifestInvalid, "the Content-Type header is not a media type")
-        })
+        value
+            .to_str()
+            .map_err(|_| oci::Error::new(ErrorCode::ManifestInvalid, "the Content-Type header is not a media type"))
     });
     let content_type = content_type.transpose()?;
     let bytes = body.read(call.state.registry.settings().manifest_limit).await?;
@@ -67,7 +67,7 @@ pub(super) async fn put(
     let target = Target { reference: reference.clone(), tags };
     let pushed = push(&call.state.registry, access, target, content_type, bytes)
         .await
-        .map_err(|error| on_tags(error, access))?;
+        .map_err(|error| refused(error, access))?;
     let mut response = respond::empty(StatusCode::CREATED);
     let headers = response.headers_mut();
     respond::set(headers, LOCATION, format!("/v2/{}/manifests/{}", access.repository(), pushed.digest));
@@ -96,13 +96,17 @@ async fn expect(call: &Call<'_>, access: &Access, reference: &Reference) -> Resu
 }
 
 pub(super) async fn delete(call: &Call<'_>, access: &Access, reference: &Reference) -> Result<Response, Failure> {
-    delete::manifest(&call.state.registry, access, reference).await.map_err(|error| on_tags(error, access))?;
+    delete::manifest(&call.state.registry, access, reference).await.map_err(|error| refused(error, access))?;
     Ok(respond::empty(StatusCode::ACCEPTED))
 }
 
-/// A refusal of the transaction, with the words of the other refusals.
-fn on_tags(error: registry::Error, access: &Access) -> Failure {
+/// A refusal of the transaction, with the words of the other refusals. A manifest over the size that the parser takes
+/// is 413 as well, where the setting allows more.
+fn refused(error: registry::Error, access: &Access) -> Failure {
     match error {
+        registry::Error::Oci(error) if error.code == ErrorCode::SizeInvalid => {
+            Failure::TooLarge(oci::Manifest::MAX_BYTES as u64)
+        }
         registry::Error::TagDenied { tag, verb } => {
             Failure::TagDenied { verb, reason: access.denial(verb, Some(&tag)) }
         }

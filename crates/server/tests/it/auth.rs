@@ -14,6 +14,7 @@ fn rejected(answer: &Answer) -> bool {
     answer.status == 401 && answer.header("www-authenticate").contains(r#"error="invalid_token""#)
 }
 
+// security: A-01
 #[tokio::test]
 async fn a01_nobody_gets_anything_but_the_sign_of_life() {
     let world = World::new().await;
@@ -51,6 +52,7 @@ async fn a01_nobody_gets_anything_but_the_sign_of_life() {
     }
 }
 
+// security: A-03
 #[tokio::test]
 async fn a03_other_spellings_of_a_path_open_nothing() {
     let world = World::new().await;
@@ -93,6 +95,7 @@ async fn a03_other_spellings_of_a_path_open_nothing() {
     assert_eq!(world.get("http://evil.example/v2/team/app/manifests/v1").await.status, 421);
 }
 
+// security: A-05
 #[tokio::test]
 async fn a05_one_source_of_credentials() {
     let world = World::new().await;
@@ -118,6 +121,7 @@ async fn a05_one_source_of_credentials() {
     assert_eq!(world.call("GET", "/v2/").authorization(&format!("bearer {token}")).send().await.status, 200);
 }
 
+// security: A-07, A-08, A-11
 #[tokio::test]
 async fn a07_a08_a11_tokens_of_others() {
     use base64::Engine as _;
@@ -186,6 +190,7 @@ async fn a13_rights_are_asked_again_at_the_end_of_an_upload() {
     }
 }
 
+// security: A-15
 #[tokio::test]
 async fn a15_a_token_lives_as_long_as_its_key() {
     use server::auth::{TokenKey, TokenKeys};
@@ -204,6 +209,7 @@ async fn a15_a_token_lives_as_long_as_its_key() {
     assert!(!works(old).await && works(new).await);
 }
 
+// security: A-16
 #[tokio::test]
 async fn a16_wrong_secrets_of_robots_users_and_nobody_cost_one_hash_each() {
     let world = World::with(&[("PORTCULLIS_LIMITS__FAILED_LOGINS", "1000")]).await;
@@ -226,6 +232,7 @@ async fn a16_wrong_secrets_of_robots_users_and_nobody_cost_one_hash_each() {
     assert_eq!(time("team.deploy", &secret).await.0, 200);
 }
 
+// security: A-18
 #[tokio::test]
 async fn a18_back_off_by_account_and_source() {
     let settings = [("PORTCULLIS_LIMITS__FAILED_LOGINS", "3"), ("PORTCULLIS_AUTH__BACKOFF", "1s")];
@@ -270,6 +277,7 @@ async fn proxies_name_the_source_and_nobody_else_does() {
     assert_eq!(log_in("other", "198.51.100.1:1", "192.0.2.11").await.status, 429);
 }
 
+// security: I-13
 #[tokio::test]
 async fn i13_a_thousand_logins_at_once() {
     let world = World::new().await;
@@ -395,6 +403,7 @@ async fn the_token_service_refuses_what_it_does_not_know() {
     assert_eq!(world.call("GET", "/token").host(Some("evil.example")).send().await.status, 421);
 }
 
+// security: B-01, B-03
 #[tokio::test]
 async fn what_a_token_was_refused_is_remembered_in_it() {
     let world = World::new().await;

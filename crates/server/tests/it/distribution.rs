@@ -294,6 +294,7 @@ async fn several_tags_in_one_push() {
     assert_eq!(world.get("/v2/a/manifests/long").await.header("docker-content-digest"), sha512);
 }
 
+// security: B-06, B-07
 #[tokio::test]
 async fn b06_b07_a_right_to_create_tags_moves_none() {
     let world = World::new().await;
@@ -322,6 +323,7 @@ async fn b06_b07_a_right_to_create_tags_moves_none() {
     assert!(answer.text().contains("needs verb tag-delete"), "{}", answer.text());
 }
 
+// security: B-17
 #[tokio::test]
 async fn b17_the_decision_comes_before_the_body() {
     let world = World::new().await;
@@ -341,6 +343,7 @@ async fn b17_the_decision_comes_before_the_body() {
     }
 }
 
+// security: C-02, C-04, C-06
 #[tokio::test]
 async fn c04_bytes_that_are_elsewhere_are_taken_all_the_same() {
     let world = World::new().await;
@@ -371,6 +374,7 @@ async fn c04_bytes_that_are_elsewhere_are_taken_all_the_same() {
     assert_eq!(put(&secret, 12).await.status, 201);
 }
 
+// security: C-08
 #[tokio::test]
 async fn c08_deleting_in_one_repository_leaves_the_other() {
     let world = World::new().await;
@@ -387,6 +391,7 @@ async fn c08_deleting_in_one_repository_leaves_the_other() {
     assert_eq!(world.get(&format!("/v2/a/blobs/{layer}")).await.status, 404);
 }
 
+// security: C-10
 #[tokio::test]
 async fn c10_subjects_stay_in_their_repository() {
     let world = World::new().await;
@@ -403,6 +408,7 @@ async fn c10_subjects_stay_in_their_repository() {
     assert_eq!((count("a").await, count("b").await), (1, 0));
 }
 
+// security: E-03
 #[tokio::test]
 async fn e03_encoded_separators_reach_nothing() {
     let world = World::new().await;
@@ -423,6 +429,7 @@ async fn e03_encoded_separators_reach_nothing() {
     }
 }
 
+// security: E-05
 #[tokio::test]
 async fn e05_digests_are_canonical_or_refused() {
     let world = World::new().await;
@@ -456,6 +463,7 @@ async fn e05_digests_are_canonical_or_refused() {
     assert_eq!(two.told(), (400, "DIGEST_INVALID".to_owned()));
 }
 
+// security: F-08
 #[tokio::test]
 async fn f08_targets_are_bounded() {
     let world = World::new().await;
@@ -471,6 +479,7 @@ async fn f08_targets_are_bounded() {
     }
 }
 
+// security: E-08
 #[tokio::test]
 async fn e08_deep_names_and_names_below_others() {
     let world = World::new().await;

@@ -10,6 +10,7 @@ mod auth;
 mod config;
 mod data_dir;
 mod distribution;
+mod distribution_attacks;
 mod listen;
 mod matrix;
 mod quirks_auth;

@@ -74,6 +74,7 @@ async fn q05_the_challenge_is_canonical() {
     assert_eq!(challenge(&answer), expected);
 }
 
+// security: F-03
 #[tokio::test]
 async fn q06_the_realm_is_the_host_that_was_asked() {
     let world = World::with(&[("PORTCULLIS_SERVER__PUBLIC_URLS", "https://registry.example,http://inside:8080")]).await;
@@ -126,6 +127,7 @@ fn access(token: &str) -> Vec<String> {
     claims["access"].as_array().unwrap().iter().map(text).collect()
 }
 
+// security: B-01
 #[tokio::test]
 async fn q08_scopes_come_repeated_or_as_a_list() {
     let world = World::new().await;
@@ -225,6 +227,7 @@ async fn q12_a_token_that_asked_for_less_is_challenged_with_one_scope() {
     assert_eq!((answer.status, challenge(&answer).as_str()), (401, expected));
 }
 
+// security: C-01, C-03
 #[tokio::test]
 async fn q13_a_mount_from_what_one_may_not_read_is_an_upload() {
     let world = World::new().await;
@@ -244,6 +247,7 @@ async fn q13_a_mount_from_what_one_may_not_read_is_an_upload() {
     }
 }
 
+// security: D-01
 #[tokio::test]
 async fn q14_who_may_not_see_learns_nothing() {
     let world = World::new().await;
@@ -292,6 +296,7 @@ async fn q15_upload_urls_name_their_repository_and_end_in_the_id() {
     assert!(refused.header("www-authenticate").contains("repository:team/app:pull,push"));
 }
 
+// security: D-03
 #[tokio::test]
 async fn wrong_passwords_are_the_same_for_all_names() {
     let world = World::new().await;

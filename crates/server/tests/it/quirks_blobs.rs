@@ -24,6 +24,7 @@ async fn q59_the_head_of_a_blob_has_its_length() {
     }
 }
 
+// security: F-05
 #[tokio::test]
 async fn q60_nothing_is_compressed() {
     let world = World::new().await;
@@ -35,6 +36,7 @@ async fn q60_nothing_is_compressed() {
     }
 }
 
+// security: F-04
 #[tokio::test]
 async fn q61_single_ranges() {
     let world = World::new().await;
@@ -88,6 +90,7 @@ async fn q62_an_answer_that_nobody_takes_is_not_read() {
     assert_eq!(world.state.metrics.blob_bytes_out().get() - before, first.len() as u64);
 }
 
+// security: F-04
 #[tokio::test]
 async fn q63_several_ranges() {
     let world = World::new().await;
@@ -165,6 +168,7 @@ async fn q68_the_digest_on_every_answer_with_bytes() {
     assert_eq!((created.status, created.header("docker-content-digest")), (201, digest));
 }
 
+// security: F-04
 #[tokio::test]
 async fn q69_if_range() {
     let world = World::new().await;
@@ -179,6 +183,7 @@ async fn q69_if_range() {
     }
 }
 
+// security: F-10
 #[tokio::test]
 async fn f10_a_browser_runs_nothing() {
     let world = World::new().await;

@@ -201,6 +201,7 @@ async fn q80_podman_searches_v1_first() {
     assert_eq!(world.get("/v2/_catalog?n=25").await.json()["repositories"], json!(["team/app"]));
 }
 
+// security: D-05
 #[tokio::test]
 async fn d05_n_of_every_kind() {
     let world = World::new().await;
@@ -224,6 +225,7 @@ async fn d05_n_of_every_kind() {
     }
 }
 
+// security: D-06
 #[tokio::test]
 async fn d06_paging_while_tags_come_and_go() {
     let world = World::new().await;

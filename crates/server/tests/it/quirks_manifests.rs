@@ -30,6 +30,7 @@ fn created() -> (u16, String) {
     (201, String::new())
 }
 
+// security: G-07
 #[tokio::test]
 async fn q36_bytes_and_type_come_back_as_they_went_in() {
     let world = World::new().await;
@@ -50,6 +51,7 @@ async fn q36_bytes_and_type_come_back_as_they_went_in() {
     assert_eq!(put(&world, "v2", None, twice.as_bytes()).await, invalid(), "a key that is read, twice");
 }
 
+// security: F-06
 #[tokio::test]
 async fn q37_accept_does_not_choose() {
     let world = World::new().await;
@@ -71,6 +73,7 @@ async fn q37_accept_does_not_choose() {
     assert_eq!(world.get("/v2/a/manifests/v1").await.status, 200, "and none");
 }
 
+// security: G-13
 #[tokio::test]
 async fn q38_schema_1_is_refused() {
     let world = World::new().await;
@@ -82,6 +85,7 @@ async fn q38_schema_1_is_refused() {
     assert_eq!(put(&world, "v1", None, body).await, invalid());
 }
 
+// security: G-03
 #[tokio::test]
 async fn q39_without_a_content_type_the_shape_decides() {
     let world = World::new().await;
@@ -96,6 +100,7 @@ async fn q39_without_a_content_type_the_shape_decides() {
     assert_eq!(put(&world, "x", None, br#"{"schemaVersion":2}"#).await, invalid());
 }
 
+// security: G-01, G-02
 #[tokio::test]
 async fn q40_a_document_is_one_thing() {
     let world = World::new().await;
@@ -111,6 +116,7 @@ async fn q40_a_document_is_one_thing() {
     assert_eq!(world.get("/v2/a/manifests/v1").await.status, 404);
 }
 
+// security: G-13
 #[tokio::test]
 async fn q41_any_type_of_artifact() {
     let world = World::new().await;
@@ -148,6 +154,7 @@ async fn q42_nothing_in_it() {
     world.manifest("a", "index", &json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] })).await;
 }
 
+// security: G-10
 #[tokio::test]
 async fn q43_layers_that_are_elsewhere_are_not_asked_for() {
     let world = World::new().await;
@@ -223,6 +230,7 @@ async fn q47_a_subject_may_be_missing_and_is_named() {
     assert_eq!(world.put_manifest("a", "v2", &manifest).await.header("oci-subject"), "");
 }
 
+// security: G-08
 #[tokio::test]
 async fn q48_a_push_by_digest_only() {
     let world = World::new().await;
@@ -292,6 +300,7 @@ async fn q52_the_head_before_a_push_is_200_or_404() {
     assert_eq!(head("/v2/team/new/manifests/v2").await.status, 404);
 }
 
+// security: G-06
 #[tokio::test]
 async fn q53_manifests_up_to_four_mebibytes() {
     let world = World::new().await;
@@ -324,6 +333,7 @@ impl<S: futures_util::Stream<Item = Result<bytes::Bytes, std::io::Error>>> TakeS
     }
 }
 
+// security: F-05
 #[tokio::test]
 async fn q54_entity_tags_are_digests() {
     let world = World::new().await;

@@ -66,6 +66,7 @@ async fn q19_a_patch_with_a_length_and_no_range() {
     assert_eq!(world.put(&with_digest(&answer.header("location"), b"hello"), "").await.status, 201);
 }
 
+// security: H-01
 #[tokio::test]
 async fn q20_after_a_refused_chunk_the_answer_tells_where_to_go_on() {
     let world = World::new().await;
@@ -94,6 +95,7 @@ async fn q21_exact_states() {
     assert_eq!(world.delete(&format!("/v2/a/blobs/{}", sha256(b"x"))).await.status, 202);
 }
 
+// security: H-05
 #[tokio::test]
 async fn q22_a_patch_that_is_sent_twice_is_not_taken_twice() {
     let world = World::new().await;
@@ -207,6 +209,7 @@ async fn q29_the_empty_blob() {
     }
 }
 
+// security: E-06
 #[tokio::test]
 async fn q30_sha512_announced_or_not() {
     let world = World::new().await;
@@ -229,6 +232,7 @@ async fn q30_sha512_announced_or_not() {
     assert_eq!(unknown.told(), (400, "DIGEST_INVALID".to_owned()));
 }
 
+// security: I-05
 #[tokio::test]
 async fn q31_uploads_that_are_left_behind_are_bounded() {
     let world = World::with(&[("PORTCULLIS_LIMITS__UPLOADS_PER_SUBJECT", "3")]).await;
@@ -256,6 +260,7 @@ async fn q32_cancelling_an_upload() {
     assert_eq!(world.put(&with_digest(&location, b"hello"), "").await.told(), (404, "BLOB_UPLOAD_UNKNOWN".to_owned()));
 }
 
+// security: C-03
 #[tokio::test]
 async fn q33_a_mount_without_a_source() {
     let world = World::new().await;
@@ -304,6 +309,7 @@ async fn q35_further_parameters_are_ignored() {
     assert_eq!(world.post("/v2/a/blobs/uploads/?n=x&last=%zz&&=").await.status, 202);
 }
 
+// security: H-06
 #[tokio::test]
 async fn h06_lengths_that_do_not_agree() {
     let world = World::new().await;
@@ -327,6 +333,7 @@ async fn h06_lengths_that_do_not_agree() {
     assert_eq!(status.header("range"), "0-0", "nothing of it was taken");
 }
 
+// security: H-02
 #[tokio::test]
 async fn h02_closing_with_a_wrong_digest_or_none() {
     let world = World::new().await;
@@ -349,6 +356,7 @@ async fn h02_closing_with_a_wrong_digest_or_none() {
     assert_eq!(world.put(&with_digest(&location, b"hello"), "hello").await.status, 404, "finished once");
 }
 
+// security: C-05, H-04
 #[tokio::test]
 async fn h04_sessions_are_their_owners_in_their_repository() {
     let world = World::new().await;
@@ -371,6 +379,7 @@ async fn h04_sessions_are_their_owners_in_their_repository() {
     assert_eq!(world.get(&location).await.header("range"), "0-4", "untouched");
 }
 
+// security: H-01
 #[tokio::test]
 async fn h01_a_body_that_breaks_off_is_kept_and_resumed() {
     let world = World::new().await;

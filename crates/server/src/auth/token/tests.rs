@@ -80,6 +80,7 @@ fn lives_between_its_times_with_a_minute_of_leeway() {
     }
 }
 
+// security: A-07
 #[test]
 fn a07_keys_in_the_header_are_not_looked_at() {
     let own = TokenKey::new("k2", &[9; 32]);
@@ -93,6 +94,7 @@ fn a07_keys_in_the_header_are_not_looked_at() {
     assert!(!accepts(&forge(&own, &own.header, &body)));
 }
 
+// security: A-08
 #[test]
 fn a08_no_other_algorithm_and_no_empty_signature() {
     let body = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&claims()).unwrap());
@@ -118,6 +120,7 @@ fn a08_no_other_algorithm_and_no_empty_signature() {
     }
 }
 
+// security: A-10
 #[test]
 fn a10_every_claim_is_required_and_of_its_type() {
     let key = &keys().keys[0];
@@ -171,6 +174,7 @@ fn a10_every_claim_is_required_and_of_its_type() {
     assert!(!signed(&twice));
 }
 
+// security: A-11
 #[test]
 fn a11_nothing_but_three_parts_of_bounded_length() {
     let good = keys().sign(&token(Use::Access));
