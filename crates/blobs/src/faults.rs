@@ -5,7 +5,7 @@ pub use on::Faults;
 
 #[cfg(not(any(test, feature = "conformance")))]
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Faults;
+pub(crate) struct Faults {}
 
 #[cfg(not(any(test, feature = "conformance")))]
 impl Faults {

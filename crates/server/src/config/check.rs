@@ -115,7 +115,7 @@ impl Checker<'_> {
     }
 
     fn limits(&mut self) -> Option<LimitsConfig> {
-        let manifest = self.size("limits.manifest", 1 << 10..=64 << 20);
+        let manifest = self.size("limits.manifest", 1 << 10..=4 << 20);
         let connections = self.count("limits.connections", 1..=1_000_000);
         let connections_per_source = self.count("limits.connections_per_source", 1..=1_000_000);
         let uploads_per_subject = self.count("limits.uploads_per_subject", 1..=1_000_000);
