@@ -134,7 +134,7 @@ impl Running {
         let tls = config.server.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let data = open_data_dir(config.data_dir.clone(), clock.clone()).await?;
         remove(&data.path(names::ADDRESSES))?;
-        let bound = bind(&config, data.root()).await?;
+        let bound = bind(&config, data.root())?;
         let addresses: BTreeMap<_, _> =
             bound.iter().filter_map(|bound| Some((bound.listener().as_str(), bound.address()?))).collect();
         if let Some(main) = addresses.get(Listener::Main.as_str()) {
@@ -275,13 +275,13 @@ pub(crate) async fn blocking<T: Send + 'static>(
     }
 }
 
-async fn bind(config: &Config, data_dir: &Path) -> Result<Vec<Bound>, Error> {
-    let mut bound = vec![Bound::tcp(Listener::Main, "server.listen", config.server.listen).await?];
+fn bind(config: &Config, data_dir: &Path) -> Result<Vec<Bound>, Error> {
+    let mut bound = vec![Bound::tcp(Listener::Main, "server.listen", config.server.listen)?];
     if let Some(address) = config.admin.listen {
-        bound.push(Bound::tcp(Listener::Admin, "admin.listen", address).await?);
+        bound.push(Bound::tcp(Listener::Admin, "admin.listen", address)?);
     }
     if let Some(address) = config.ops.listen {
-        bound.push(Bound::tcp(Listener::Ops, "ops.listen", address).await?);
+        bound.push(Bound::tcp(Listener::Ops, "ops.listen", address)?);
     }
     bound.push(Bound::unix(&socket_path(data_dir))?);
     Ok(bound)

@@ -31,6 +31,8 @@ use crate::state::{Listener, Peer};
 
 /// What a handler gets to keep what it has and answer, after its body was ended.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// While the server stops, a request whose head has begun gets this long to be one.
+const LAST_HEAD: Duration = Duration::from_millis(500);
 /// For this long what the client still sends is taken in after the last answer: closing a socket with unread bytes resets
 /// it, and the client would not see its answer (Q85).
 const LINGER_TIME: Duration = Duration::from_secs(5);
@@ -215,13 +217,11 @@ impl Driver {
         let mut seen = Phase::Run;
         let mut evicted = false;
         let mut deadline: Option<Instant> = None;
+        let mut last_head: Option<Instant> = None;
         loop {
             tokio::select! {
                 _ = connection.as_mut() => return End::Done,
                 now = looks.tick() => {
-                    if deadline.is_some_and(|at| now >= at) {
-                        return End::Abort;
-                    }
                     let verdict = watch.look(&self.activity, http2);
                     if let (Some(reason), None) = (verdict.reason(), deadline) {
                         self.service.metrics.connection_closed(reason);
@@ -241,6 +241,16 @@ impl Driver {
                         Verdict::Answer => return End::Abort,
                     }
                 }
+                now = until(deadline.into_iter().chain(last_head).min()) => {
+                    if deadline.is_some_and(|at| now >= at) {
+                        return End::Abort;
+                    }
+                    if self.activity.waiting_since().is_some() {
+                        return End::Done;
+                    }
+                    // It became a request, and the library knows that it is the last one.
+                    last_head = None;
+                }
                 () = self.activity.evicted(), if !evicted => {
                     evicted = true;
                     self.service.metrics.connection_closed(Closed::Limit);
@@ -251,6 +261,7 @@ impl Driver {
                 }
                 phase = next_phase(&mut self.phase, seen) => {
                     seen = phase;
+                    last_head = Some(Instant::now() + LAST_HEAD);
                     if phase == Phase::Drain && self.is_waiting(http2) {
                         return End::Done;
                     }
@@ -274,6 +285,17 @@ const HEAD_TOO_SLOW: Refusal = Refusal {
     status: StatusCode::REQUEST_TIMEOUT,
     reason: "the head of the request took longer than limits.header_time",
 };
+
+/// Resolves at this time, with it; without one, never.
+async fn until(time: Option<Instant>) -> Instant {
+    match time {
+        Some(time) => {
+            tokio::time::sleep_until(time).await;
+            time
+        }
+        None => std::future::pending().await,
+    }
+}
 
 /// The next phase after `seen`; never resolves once there can be none.
 async fn next_phase(phase: &mut watch::Receiver<Phase>, seen: Phase) -> Phase {

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use axum::Router;
 use oci::Random;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::watch;
 
 pub use request::current_request_id;
@@ -40,6 +40,8 @@ use table::{Admission, Place, Table};
 /// Connections of the listeners that are not for clients: few, and apart from theirs, so that a flood of clients does not
 /// lock out who wants to see what is going on.
 const SIDE_CONNECTIONS: u32 = 256;
+/// Connections that wait to be accepted; the kernel may allow fewer (`net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
 /// A path of a socket must fit into the address (Linux: 108 bytes with the final zero).
 const SOCKET_PATH: usize = 107;
 
@@ -72,9 +74,9 @@ impl Bound {
     ///
     /// # Errors
     /// [`Error::Listen`].
-    pub async fn tcp(listener: Listener, key: &'static str, address: SocketAddr) -> Result<Self, Error> {
+    pub fn tcp(listener: Listener, key: &'static str, address: SocketAddr) -> Result<Self, Error> {
         let wrong = |source| Error::Listen { address, key, source };
-        let socket = TcpListener::bind(address).await.map_err(wrong)?;
+        let socket = listen_on(address).map_err(wrong)?;
         let bound = socket.local_addr().map_err(wrong)?;
         Ok(Self { listener, kind: Kind::Tcp(socket, bound) })
     }
@@ -115,19 +117,31 @@ impl Bound {
     }
 }
 
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A server that is started again finds its port, although connections of the last one are still fading away.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// A listener that is being served.
 #[derive(Debug)]
 pub struct Serving {
-    accepting: tokio::task::JoinHandle<()>,
+    /// `None` once it has ended.
+    accepting: Option<tokio::task::JoinHandle<()>>,
     table: Table,
     listener: Listener,
 }
 
 impl Serving {
-    /// Waits until nothing is accepted any more and every connection has ended.
+    /// Waits until nothing is accepted any more and every connection has ended. May be given up and called again.
     pub async fn ended(&mut self) {
-        // A loop that panicked accepts nothing either.
-        let _ = (&mut self.accepting).await;
+        if let Some(accepting) = &mut self.accepting {
+            // A loop that panicked accepts nothing either.
+            let _ = accepting.await;
+            self.accepting = None;
+        }
         self.table.all_ended().await;
     }
 
@@ -178,7 +192,7 @@ pub fn serve(bound: Bound, router: Router, context: &Context, phase: watch::Rece
         refusals: Refusals::default(),
     });
     let accepting = tokio::spawn(accept(bound.kind, service, phase));
-    Serving { accepting, table, listener }
+    Serving { accepting: Some(accepting), table, listener }
 }
 
 async fn accept(kind: Kind, service: Arc<Service>, mut phase: watch::Receiver<Phase>) {

@@ -250,6 +250,32 @@ async fn a_restored_backup_starts_with_a_new_key_and_the_old_accounts() {
 }
 
 #[tokio::test]
+async fn n10_what_does_not_finish_in_time_is_ended_and_the_server_stops_in_order() {
+    let place = Place::new();
+    let running = place.start_with(&[("PORTCULLIS_SERVER__DRAIN_TIMEOUT", "300ms")]).await.unwrap();
+    let mut clients = Vec::new();
+    for head in [
+        "POST /token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf",
+        "GET /v2/ HTTP/1.1\r\nHost: loc",
+        "",
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(running.addresses()["main"]).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        clients.push(stream);
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let began = Instant::now();
+    stop(running).await;
+    assert!(
+        began.elapsed() > Duration::from_millis(250) && began.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(!place.data().join("addresses.json").exists(), "it was closed in order");
+    stop(place.start().await).await;
+}
+
+#[tokio::test]
 async fn n10_a_second_signal_waits_for_nothing() {
     let place = Place::new();
     let running = place.start().await;

@@ -73,7 +73,7 @@ impl Served {
     }
 
     pub async fn with(config: Config, tls: Option<Arc<Tls>>) -> Self {
-        let bound = Bound::tcp(Listener::Main, "server.listen", ([127, 0, 0, 1], 0).into()).await.unwrap();
+        let bound = Bound::tcp(Listener::Main, "server.listen", ([127, 0, 0, 1], 0).into()).unwrap();
         let address = bound.address().unwrap();
         let metrics = Metrics::new();
         let random = server::clock::system_random();
@@ -362,12 +362,15 @@ async fn n10_draining_lets_requests_finish_and_closes_what_waits() {
     idle.write_all(request("GET /", "").as_bytes()).await.unwrap();
     read_head(&mut idle).await;
     let mut fresh = served.connect().await;
+    let mut half = served.connect().await;
+    half.write_all(b"GET / HTTP/1.1\r\nHo").await.unwrap();
     let mut busy = served.connect().await;
     busy.write_all(request("GET /slow", "").as_bytes()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     served.phase.send_replace(Phase::Drain);
     let began = Instant::now();
-    let (answer, _, _) = tokio::join!(read_to_end(&mut busy), read_to_end(&mut idle), read_to_end(&mut fresh));
+    let waiting = async { tokio::join!(read_to_end(&mut idle), read_to_end(&mut fresh), read_to_end(&mut half)) };
+    let (answer, _) = tokio::join!(read_to_end(&mut busy), waiting);
     assert!(answer.ends_with("slow") && answer.to_ascii_lowercase().contains("connection: close"), "{answer}");
     served.serving.ended().await;
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
