@@ -33,14 +33,15 @@ pub async fn gc_run(
     Admin(access): Admin,
     Input(input): Input<StartGc>,
 ) -> Result<Response, Failure> {
-    let (registry, grace, watch) = (state.app.registry.clone(), grace(&state, input.grace), Watch::start(&state));
+    let (app, grace, watch) = (state.app.clone(), grace(&state, input.grace), Watch::start(&state));
     let label = access.label();
     let job = state.jobs.start(JobKind::Gc, label, |progress| async move {
         let show = |report: &gc::Report, took: u64| {
             Report::Gc(GcReport { removed: counts(report), held: report.held, duration_ms: took })
         };
         let tell = |report: &gc::Report| progress.tell(show(report, watch.elapsed()));
-        let report = gc::run(&registry, Authority::Administrator(&access), grace, &tell).await?;
+        let report = gc::run(&app.registry, Authority::Administrator(&access), grace, &tell).await?;
+        app.metrics.gc_deleted(report.deleted_bytes);
         Ok(show(&report, watch.elapsed()))
     });
     started(job)

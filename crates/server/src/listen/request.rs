@@ -70,9 +70,11 @@ pub(super) async fn handle(
         Ok(Err(never)) => match never {},
         Err(panic) => {
             tracing::error!(request_id = id.0, panic = panic_text(&*panic), "a handler panicked");
-            let response = failure(peer.listener);
-            service.metrics.request("panic", &record.method, response.status(), record.started.elapsed());
-            response
+            if record.route().is_none() {
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                service.metrics.request("panic", &record.method, status, record.started.elapsed());
+            }
+            failure(peer.listener)
         }
     };
     let headers = response.headers_mut();
@@ -81,6 +83,9 @@ pub(super) async fn handle(
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     record.status = response.status();
+    if let Some(route) = record.route() {
+        service.metrics.request(route, &record.method, record.status, record.started.elapsed());
+    }
     response.map(|body| Answer { body, waits: false, activity, record, _ended: ended })
 }
 
@@ -277,6 +282,18 @@ struct Record {
 }
 
 impl Record {
+    /// The label of the metric; the routers of `/v2` and of the admin API count their requests themselves.
+    fn route(&self) -> Option<&'static str> {
+        match (self.peer.listener, self.path.as_str()) {
+            (Listener::Main, _) => None,
+            (_, "/healthz") => Some("healthz"),
+            (_, "/readyz") => Some("readyz"),
+            (_, "/metrics") => Some("metrics"),
+            (Listener::Ops, _) => Some("unknown"),
+            (Listener::Admin | Listener::Socket, _) => None,
+        }
+    }
+
     fn log(&self) {
         if self.status.is_client_error() && !self.service.refusals.may_log() {
             return;

@@ -129,6 +129,8 @@ async fn health_is_where_it_belongs_and_nowhere_else() {
     let metrics = answer(&running, "ops", "/metrics", None).await;
     for name in [
         "portcullis_http_requests_total{route=",
+        "portcullis_http_requests_total{route=\"admin\",method=\"GET\",code=\"401\"} 1",
+        "portcullis_http_requests_total{route=\"healthz\",method=\"GET\",code=\"200\"} 3",
         "portcullis_http_request_seconds_bucket{",
         "portcullis_uploads_active 0",
         "portcullis_store_free_bytes ",
