@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod pull;
 pub mod push;
 pub mod repository;
+mod room;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use oci::{Clock, Random, Timestamp};
 use policy::{Access, AdminAccess};
 
 pub use error::{BoxError, Error};
+pub use room::Reservation;
 
 /// The body of a request as the server hands it over. An error means that the client is gone, was too slow, or broke
 /// the framing; what came before it is kept.
@@ -47,6 +49,7 @@ struct Inner {
     random: Random,
     /// One collection at a time.
     collecting: tokio::sync::Mutex<()>,
+    rooms: room::Rooms,
 }
 
 /// Settings of the operations.
@@ -71,7 +74,8 @@ impl Registry {
     pub fn new(db: meta::Db, blobs: blobs::Blobs, settings: Settings, clock: Clock, random: Random) -> Self {
         // Whoever references a blob touches it, unless that was done within this time.
         db.set_touch_after(settings.gc_grace / 4);
-        Self(Arc::new(Inner { db, blobs, settings, clock, random, collecting: tokio::sync::Mutex::new(()) }))
+        let (collecting, rooms) = (tokio::sync::Mutex::new(()), room::Rooms::new());
+        Self(Arc::new(Inner { db, blobs, settings, clock, random, collecting, rooms }))
     }
 
     /// The database.
@@ -87,6 +91,10 @@ impl Registry {
     /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.0.settings
+    }
+
+    pub(crate) fn rooms(&self) -> &room::Rooms {
+        &self.0.rooms
     }
 
     pub(crate) fn now(&self) -> Timestamp {

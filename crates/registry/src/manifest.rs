@@ -5,7 +5,7 @@ use meta::{Edge, EdgeKind, NewManifest, PushManifest, TagRight, TagVerb};
 use oci::{Algorithm, Digest, Error as OciError, ErrorCode, Hasher, Manifest, ManifestKind, Reference, Tag};
 use policy::{Access, Verb};
 
-use crate::{Error, Registry, actor};
+use crate::{Error, Registry, Reservation, actor};
 
 /// Under what a manifest is pushed.
 #[derive(Clone, Debug)]
@@ -31,6 +31,12 @@ pub struct Pushed {
 
 /// From this length on a manifest is parsed and hashed off the threads that serve connections.
 const LARGE: usize = 64 << 10;
+
+/// Memory for a manifest of so many bytes, to be held while it is received and pushed. Waits while other large manifests
+/// are under way, some seconds at most: then [`Error::Unavailable`].
+pub async fn reserve(r: &Registry, length: usize) -> Result<Reservation, Error> {
+    r.rooms().pushed.reserve(length).await
+}
 
 /// Stores `bytes` exactly as they are. The manifest, its edges and all its tags come to be in one transaction, or
 /// nothing does: a missing blob, or a tag that the caller may not create or move, refuses the whole push.

@@ -52,20 +52,39 @@ pub struct Blob {
     pub source: Source,
 }
 
-/// The manifest under `reference`. Its bytes are hashed before they are given out.
+/// The manifest under `reference`. Its bytes are hashed before they are given out. Large ones wait, some seconds at most,
+/// while many others are being sent.
 pub async fn manifest(r: &Registry, access: &Access, reference: &Reference) -> Result<Manifest, Error> {
-    let repository = access.repository();
-    let row = match reference {
-        Reference::Tag(tag) => r.db().manifest_by_tag(repository, tag).await?,
-        Reference::Digest(digest) => r.db().manifest_by_digest(repository, digest).await?,
+    let mut row = read_manifest(r, access, reference).await?;
+    let reservation = match r.rooms().pulled.try_reserve(row.bytes.len()) {
+        Some(reservation) => reservation,
+        None => {
+            // Whoever waits holds nothing; a tag may have moved meanwhile.
+            let length = row.bytes.len();
+            drop(row);
+            let reservation = r.rooms().pulled.reserve(length).await?;
+            row = read_manifest(r, access, reference).await?;
+            reservation
+        }
     };
-    let Some(row) = row else { return unknown(r, access, Error::ManifestUnknown(reference.clone())).await };
     let actual = Hasher::digest(row.digest.algorithm(), &row.bytes);
     if actual != row.digest {
         let source = format!("the row holds {actual}").into();
         return Err(Error::Damaged { digest: row.digest, source: Some(source) });
     }
-    Ok(Manifest { digest: row.digest, media_type: row.media_type, bytes: row.bytes })
+    Ok(Manifest { digest: row.digest, media_type: row.media_type, bytes: reservation.hold(row.bytes) })
+}
+
+async fn read_manifest(r: &Registry, access: &Access, reference: &Reference) -> Result<meta::ManifestRow, Error> {
+    let repository = access.repository();
+    let row = match reference {
+        Reference::Tag(tag) => r.db().manifest_by_tag(repository, tag).await?,
+        Reference::Digest(digest) => r.db().manifest_by_digest(repository, digest).await?,
+    };
+    match row {
+        Some(row) => Ok(row),
+        None => unknown(r, access, Error::ManifestUnknown(reference.clone())).await,
+    }
 }
 
 /// What the manifest under `reference` is, without reading it.

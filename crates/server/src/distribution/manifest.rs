@@ -1,7 +1,10 @@
 //! Manifests: read, push, delete.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_MATCH,
     LOCATION, WARNING, X_CONTENT_TYPE_OPTIONS,
@@ -9,13 +12,16 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, StatusCode};
 use oci::{Digest, ErrorCode, Reference, Tag, conditional};
 use policy::Access;
-use registry::manifest::{Target, push};
-use registry::{delete, pull};
+use registry::manifest::{Target, push, reserve};
+use registry::{Reservation, delete, pull};
 
 use super::blob::conditional_answer;
 use super::body::RequestBody;
 use super::error::Failure;
 use super::{Call, respond};
+
+/// How long a manifest may take to arrive.
+const TIME_TO_SEND: Duration = Duration::from_secs(60);
 
 /// Tags that one push may set.
 const MAX_TAGS: usize = 64;
@@ -62,7 +68,9 @@ pub(super) async fn put(
             .map_err(|_| oci::Error::new(ErrorCode::ManifestInvalid, "the Content-Type header is not a media type"))
     });
     let content_type = content_type.transpose()?;
-    let bytes = body.read(call.state.registry.settings().manifest_limit).await?;
+    let limit = call.state.registry.settings().manifest_limit;
+    // Kept to the end: the memory is in use until the transaction is done.
+    let (bytes, _reservation) = receive(call, body, limit).await?;
     let named = !tags.is_empty();
     let target = Target { reference: reference.clone(), tags };
     let pushed = push(&call.state.registry, access, target, content_type, bytes)
@@ -83,6 +91,19 @@ pub(super) async fn put(
         }
     }
     Ok(response)
+}
+
+/// The body, when there is memory for it. Who was given the memory of a large one has to send it.
+async fn receive(call: &Call<'_>, body: RequestBody, limit: usize) -> Result<(Bytes, Reservation), Failure> {
+    let length = body.length().and_then(|length| usize::try_from(length).ok()).unwrap_or(limit);
+    if length > limit {
+        return Err(Failure::TooLarge(limit as u64));
+    }
+    let reservation = reserve(&call.state.registry, length).await?;
+    match tokio::time::timeout(TIME_TO_SEND, body.read(limit)).await {
+        Ok(bytes) => Ok((bytes?, reservation)),
+        Err(_) => Err(Failure::Body(format!("the manifest did not arrive within {} s", TIME_TO_SEND.as_secs()))),
+    }
 }
 
 /// `If-Match` of a push: what is there now must be what the client thinks. Two that push at the same moment may both
