@@ -39,8 +39,8 @@ fn killed_at_random_moments() -> Result<()> {
         traffic.look(&server, KEPT).with_context(|| format!("after kill {killed}"))?;
     }
     // One more time in peace: nothing is left over that a collection or a check would trip over.
-    server.run(&["gc", "run", "--wait"])?;
-    server.assert_clean()?;
+    server.run(&["gc", "run", "--wait", "--grace", "0"])?;
+    server.assert_spotless()?;
     let totals = traffic.totals();
     eprintln!(
         "{killed} kills in {:.0} s, restarts took {:.0} ms each; {} requests acknowledged, {} cut, {} uploads resumed",

@@ -48,7 +48,7 @@ fn a_blob_of_four_gibibytes() -> Result<()> {
 fn tag_often(client: &mut Client, repository: &str, tags: &[String]) -> Result<Digest> {
     let image = Recipe::new().image();
     client.push_image(repository, &image, "first")?;
-    for some in tags.chunks(100) {
+    for some in tags.chunks(64) {
         let query: Vec<String> = some.iter().map(|tag| format!("tag={tag}")).collect();
         let reference = format!("{}?{}", image.manifest.digest, query.join("&"));
         client.put_manifest(repository, &reference, MANIFEST, &image.manifest.bytes)?.expect_status(201)?;

@@ -43,6 +43,8 @@ fn cut_at_random(kind: &str, cuts: u32, binary: Option<PathBuf>) -> Result<()> {
             server.assert_clean().with_context(|| format!("after cut {cut}"))?;
         }
     }
+    server.run(&["gc", "run", "--wait", "--grace", "0"])?;
+    server.assert_spotless()?;
     let totals = traffic.totals();
     eprintln!(
         "{kind}: {cuts} cuts; {} requests acknowledged, {} cut",
