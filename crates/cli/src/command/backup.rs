@@ -13,7 +13,7 @@ use crate::output::{bytes, duration, fields};
 
 const AFTER_HELP: &str = "\
 The server writes the copy, so DIR is a directory of the server's machine, absent or empty. On the same \
-file system blobs are hard links. The copy holds the keys: protect it like the data directory.
+file system blobs are hard links. The copy holds every image and the hashes of passwords, but not `keys/kek`: protect it like the data directory.
 
 Examples:
   portcullis backup /srv/backup/2026-11-24 --verify
