@@ -11,6 +11,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::faults::Faults;
+use crate::room::Room;
 use crate::source::read_at;
 use crate::{Damage, Entry, Error, Key, OpenFile, READ_MAX, Writer};
 
@@ -24,6 +25,7 @@ pub struct Fs {
 struct Inner {
     root: PathBuf,
     faults: Faults,
+    room: Room,
 }
 
 impl Fs {
@@ -49,7 +51,7 @@ impl Fs {
             }
         }
         sync_directory(root)?;
-        Ok(Self { inner: Arc::new(Inner { root: root.to_owned(), faults }) })
+        Ok(Self { inner: Arc::new(Inner { root: root.to_owned(), faults, room: Room::default() }) })
     }
 
     pub(crate) fn path(&self, key: &Key) -> PathBuf {
@@ -203,11 +205,27 @@ impl Fs {
         copy(file, to).map_err(|error| Error::io("copy", to, error))
     }
 
+    pub(crate) fn keep_free(&self, bytes: u64) -> Result<(), Error> {
+        let stat = self.statvfs()?;
+        self.inner.room.keep(bytes.min(stat.f_blocks.saturating_mul(stat.f_frsize) / 20));
+        Ok(())
+    }
+
+    /// Whether so many bytes may be written at `path`.
+    pub(crate) fn take_room(&self, path: &Path, bytes: u64) -> Result<(), Error> {
+        self.inner.room.take(path, bytes, || self.free_bytes())
+    }
+
+    pub(crate) fn admit(&self) -> Result<(), Error> {
+        self.take_room(&self.inner.root, 0)
+    }
+
     pub(crate) fn free_bytes(&self) -> Result<u64, Error> {
-        match rustix::fs::statvfs(&self.inner.root) {
-            Ok(stat) => Ok(stat.f_bavail.saturating_mul(stat.f_frsize)),
-            Err(error) => Err(Error::io("statvfs", &self.inner.root, error.into())),
-        }
+        self.statvfs().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn statvfs(&self) -> Result<rustix::fs::StatVfs, Error> {
+        rustix::fs::statvfs(&self.inner.root).map_err(|error| Error::io("statvfs", &self.inner.root, error.into()))
     }
 }
 

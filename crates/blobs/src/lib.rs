@@ -11,6 +11,7 @@ mod error;
 mod faults;
 mod fs;
 mod key;
+mod room;
 mod source;
 mod store;
 mod writer;

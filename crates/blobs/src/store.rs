@@ -113,6 +113,21 @@ impl Blobs {
         }
     }
 
+    /// From now on writers leave so many bytes of the disk free, at most a twentieth of it: beyond that they fail as on a
+    /// full disk. 0 is no limit, which is what a store begins with.
+    pub fn keep_free(&self, bytes: u64) -> Result<(), Error> {
+        match self {
+            Self::Fs(fs) => fs.keep_free(bytes),
+        }
+    }
+
+    /// [`Error::Full`] when writers would be refused. Cheap: looks at the disk once a second.
+    pub fn admit(&self) -> Result<(), Error> {
+        match self {
+            Self::Fs(fs) => fs.admit(),
+        }
+    }
+
     /// Bytes that can still be written by this process's user.
     pub fn free_bytes(&self) -> Result<u64, Error> {
         match self {

@@ -200,6 +200,7 @@ impl Work {
         debug_assert!(!self.failed);
         self.dirty = true;
         let written = self.fs.check("pwrite", &self.path).and_then(|()| {
+            self.fs.take_room(&self.path, bytes.len() as u64)?;
             let written = self.file.write_all_at(bytes, self.written);
             written.map_err(|error| Error::io("pwrite", &self.path, error))
         });
