@@ -166,10 +166,12 @@ impl Db {
         .await
     }
 
-    /// What a run would take now: `cutoff` as for the steps, `upload_cutoff` as for [`Db::expire_uploads`]. Changes
-    /// nothing. Counts all candidates.
-    pub async fn gc_plan(&self, cutoff: Timestamp, upload_cutoff: Timestamp) -> Result<GcPlan, Error> {
-        self.read(move |tx| Box::pin(async move { plan(tx, cutoff, upload_cutoff).await })).await
+    /// What a run would take at `now`: `cutoff` as for the steps, `upload_cutoff` as for [`Db::expire_uploads`]. Changes
+    /// nothing. Counts all candidates. What [`Db::gc_repositories`] would close is among them when its grace, which begins
+    /// then, is none.
+    pub async fn gc_plan(&self, now: Timestamp, cutoff: Timestamp, upload_cutoff: Timestamp) -> Result<GcPlan, Error> {
+        let closing = i64::from(cutoff >= now);
+        self.read(move |tx| Box::pin(async move { plan(tx, cutoff, upload_cutoff, closing).await })).await
     }
 }
 
@@ -344,7 +346,8 @@ async fn tell(tx: &mut Tx, kind: &str, removed: &[Removed], actor: &Actor) -> Re
     Ok(())
 }
 
-async fn plan(tx: &mut Tx, cutoff: Timestamp, upload_cutoff: Timestamp) -> Result<GcPlan, Error> {
+/// `closing` is 1 when what is in deleted repositories counts as deleted at or before `cutoff`, else 0.
+async fn plan(tx: &mut Tx, cutoff: Timestamp, upload_cutoff: Timestamp, closing: i64) -> Result<GcPlan, Error> {
     async fn count(tx: &mut Tx, sql: &str, values: &[Value<'_>]) -> Result<u64, Error> {
         tx.one(sql, values, |row| row.get(0)).await
     }
@@ -354,7 +357,9 @@ async fn plan(tx: &mut Tx, cutoff: Timestamp, upload_cutoff: Timestamp) -> Resul
                  SELECT l.repository_id, l.domain, l.digest FROM link l
                  WHERE l.referenced = 0 AND l.touched_at <= $1
                    AND (l.state = 'deleted' OR NOT EXISTS (
-                       SELECT 1 FROM edge e WHERE e.repository_id = l.repository_id AND e.target = l.digest))),
+                       SELECT 1 FROM edge e WHERE e.repository_id = l.repository_id AND e.target = l.digest))
+                 UNION ALL SELECT l.repository_id, l.domain, l.digest FROM repository r CROSS JOIN link l
+                 WHERE $2 = 1 AND r.deleted_at IS NOT NULL AND r.emptied_at IS NULL AND l.repository_id = r.id),
              found AS (
                  SELECT domain, digest FROM doomed
                  UNION ALL SELECT domain, digest FROM blob WHERE linked = 0 AND touched_at <= $1),
@@ -365,8 +370,11 @@ async fn plan(tx: &mut Tx, cutoff: Timestamp, upload_cutoff: Timestamp) -> Resul
                  SELECT 1 FROM link l WHERE l.domain = b.domain AND l.digest = b.digest
                    AND NOT (l.referenced = 0 AND l.touched_at <= $1
                             AND (l.state = 'deleted' OR NOT EXISTS (
-                                SELECT 1 FROM edge e WHERE e.repository_id = l.repository_id AND e.target = l.digest))))",
-            &[cutoff.into()],
+                                SELECT 1 FROM edge e WHERE e.repository_id = l.repository_id AND e.target = l.digest)))
+                   AND NOT ($2 = 1 AND EXISTS (
+                       SELECT 1 FROM repository r
+                       WHERE r.id = l.repository_id AND r.deleted_at IS NOT NULL AND r.emptied_at IS NULL)))",
+            &[cutoff.into(), closing.into()],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .await?;
@@ -385,16 +393,24 @@ async fn plan(tx: &mut Tx, cutoff: Timestamp, upload_cutoff: Timestamp) -> Resul
         .await?,
         manifests: count(
             tx,
-            "SELECT COUNT(*) FROM manifest WHERE state = 'deleted' AND state_at <= $1",
-            &[cutoff.into()],
+            "SELECT (SELECT COUNT(*) FROM manifest WHERE state = 'deleted' AND state_at <= $1)
+                 + (SELECT COUNT(*) FROM repository r CROSS JOIN manifest m
+                    WHERE $2 = 1 AND r.deleted_at IS NOT NULL AND r.emptied_at IS NULL AND m.repository_id = r.id
+                      AND NOT (m.state = 'deleted' AND m.state_at <= $1))",
+            &[cutoff.into(), closing.into()],
         )
         .await?,
         links: count(
             tx,
-            "SELECT COUNT(*) FROM link l WHERE l.referenced = 0 AND l.touched_at <= $1
-               AND (l.state = 'deleted' OR NOT EXISTS (
-                   SELECT 1 FROM edge e WHERE e.repository_id = l.repository_id AND e.target = l.digest))",
-            &[cutoff.into()],
+            "SELECT (SELECT COUNT(*) FROM link l WHERE l.referenced = 0 AND l.touched_at <= $1
+                    AND (l.state = 'deleted' OR NOT EXISTS (
+                        SELECT 1 FROM edge e WHERE e.repository_id = l.repository_id AND e.target = l.digest)))
+                 + (SELECT COUNT(*) FROM repository r CROSS JOIN link l
+                    WHERE $2 = 1 AND r.deleted_at IS NOT NULL AND r.emptied_at IS NULL AND l.repository_id = r.id
+                      AND NOT (l.referenced = 0 AND l.touched_at <= $1
+                          AND (l.state = 'deleted' OR NOT EXISTS (
+                              SELECT 1 FROM edge e WHERE e.repository_id = l.repository_id AND e.target = l.digest))))",
+            &[cutoff.into(), closing.into()],
         )
         .await?,
         blobs,

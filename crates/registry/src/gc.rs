@@ -38,7 +38,7 @@ pub struct Report {
 /// What a run would do now. Changes nothing.
 pub async fn plan(r: &Registry, grace: Duration) -> Result<Report, Error> {
     let now = r.now();
-    let plan = r.db().gc_plan(now.minus(grace), now.minus(r.settings().upload_idle)).await?;
+    let plan = r.db().gc_plan(now, now.minus(grace), now.minus(r.settings().upload_idle)).await?;
     let mut report = Report {
         deleted_manifests: plan.manifests,
         deleted_links: plan.links,

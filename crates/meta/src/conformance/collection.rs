@@ -18,7 +18,7 @@ pub async fn graces(bench: &Bench) {
     assert_eq!(bench.collect().await, [0, 0, 0]);
     bench.pass(Duration::from_millis(1));
     let cutoff = bench.now().minus(GRACE);
-    let plan = db.gc_plan(cutoff, cutoff).await.unwrap();
+    let plan = db.gc_plan(bench.now(), cutoff, cutoff).await.unwrap();
     assert_eq!(plan, GcPlan { links: 2, blobs: 2, bytes: 3 + 4, garbage: 1, ..GcPlan::default() });
     assert_eq!(bench.collect().await, [0, 2, 2], "what no manifest needs");
     assert_eq!(db.blob(&app, &unused).await.unwrap(), None);
@@ -39,7 +39,7 @@ pub async fn graces(bench: &Bench) {
     db.delete_manifest(&copy, &digest("m"), Box::new(|_| true), &alice()).await.unwrap();
     bench.pass(GRACE);
     let cutoff = bench.now().minus(GRACE);
-    let plan = db.gc_plan(cutoff, cutoff).await.unwrap();
+    let plan = db.gc_plan(bench.now(), cutoff, cutoff).await.unwrap();
     assert_eq!(plan, GcPlan { manifests: 1, links: 1, blobs: 1, bytes: 2, garbage: 2, ..GcPlan::default() });
     assert_eq!(bench.collect().await, [1, 1, 1]);
     assert_eq!(bench.garbage_keys().await.len(), 3);
@@ -105,9 +105,9 @@ pub async fn deleted_repositories(bench: &Bench) {
     assert_eq!(db.blob(&app, &layer).await.unwrap(), None);
     assert_eq!(db.tags(&app, None, 10).await.unwrap(), Some(vec![]));
     let cutoff = bench.now().minus(GRACE);
-    assert_eq!(db.gc_plan(cutoff, cutoff).await.unwrap().repositories, 1);
+    assert_eq!(db.gc_plan(bench.now(), cutoff, cutoff).await.unwrap().repositories, 1);
     assert_eq!(bench.collect().await, [0, 0, 0], "the graces begin with the deletion");
-    assert_eq!(db.gc_plan(cutoff, cutoff).await.unwrap().repositories, 0);
+    assert_eq!(db.gc_plan(bench.now(), cutoff, cutoff).await.unwrap().repositories, 0);
     assert_eq!(bench.told(Action::TagDelete).await.len(), 10);
     assert_eq!(bench.told(Action::ManifestDelete).await.len(), 10);
     bench.assert_sound().await;

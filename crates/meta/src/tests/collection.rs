@@ -142,7 +142,7 @@ impl Model {
                 let cutoff = bench.now().minus(GRACE);
                 let upload_cutoff = bench.now().minus(HOUR * 1000);
                 while bench.db.gc_repositories(3, &Actor::system("gc")).await.unwrap().more {}
-                let plan = bench.db.gc_plan(cutoff, upload_cutoff).await.unwrap();
+                let plan = bench.db.gc_plan(bench.now(), cutoff, upload_cutoff).await.unwrap();
                 let removed = bench.collect().await;
                 assert_eq!(removed, [plan.manifests, plan.links, plan.blobs], "the plan is what is done");
                 let (now, needed) = (self.now, |model: &Self, r, b| model.needed(r, b));

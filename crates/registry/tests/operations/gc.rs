@@ -192,3 +192,29 @@ async fn t01_collection_races_with_pushes() {
     let report = registry::fsck::check(&world.registry, Authority::DataDirectory, &|_| {}).await.unwrap();
     assert!(report.findings.is_empty(), "{:?}", report.findings);
 }
+
+#[tokio::test]
+async fn t08_a_deleted_repository_is_planned_and_gone_in_one_run() {
+    let world = world();
+    let (one, two) = (world.access(ALICE, "a/one"), world.access(ALICE, "a/two"));
+    let content = bytes(100_000);
+    let shared = world.push_blob(&one, &content).await;
+    let own = world.push_blob(&one, &bytes(200_000)).await;
+    world.push_manifest(&one, "v1", &image(&shared, std::slice::from_ref(&own))).await.unwrap();
+    world.push_manifest(&one, "v2", &image(&own, &[])).await.unwrap();
+    world.push_blob(&two, &content).await;
+    world.push_manifest(&two, "v1", &image(&shared, &[])).await.unwrap();
+    world.pass(GRACE);
+    assert!(world.registry.db().delete_repository(one.repository(), &meta::Actor::system("test")).await.unwrap());
+    let report = run(&world, Duration::ZERO).await;
+    assert_eq!((report.deleted_manifests, report.deleted_links, report.deleted_blobs), (2, 2, 1));
+    assert_eq!(report.deleted_bytes, 200_000);
+    assert_eq!(world.files().len(), 1);
+    assert!(nothing(run(&world, Duration::ZERO).await));
+    // With a grace, it begins when the repository's objects are closed.
+    assert!(world.registry.db().delete_repository(two.repository(), &meta::Actor::system("test")).await.unwrap());
+    assert!(nothing(run(&world, GRACE).await));
+    world.pass(GRACE);
+    assert_eq!(run(&world, GRACE).await.deleted_blobs, 1);
+    assert!(world.files().is_empty());
+}
