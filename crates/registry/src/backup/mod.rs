@@ -109,16 +109,42 @@ fn remove_scratch(folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// What a folder was before it was filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// It was not there.
+    Absent,
+    /// It was there and empty.
+    Empty,
+}
+
+/// Removes a data directory that was being made by [`restore`], or what is in it, so that it is as it was before.
+pub fn undo(data: &Path, before: Before) -> Result<(), Error> {
+    let undone = match before {
+        Before::Absent => fs::remove_dir_all(data),
+        Before::Empty => fs::read_dir(data).and_then(|mut entries| {
+            entries.try_for_each(|entry| {
+                let entry = entry?;
+                match entry.file_type()?.is_dir() {
+                    true => fs::remove_dir_all(entry.path()),
+                    false => fs::remove_file(entry.path()),
+                }
+            })
+        }),
+    };
+    undone.map_err(|error| blobs::Error::io("remove", data, error).into())
+}
+
 /// Makes `path` a folder for its owner only; it must be absent or empty.
-fn empty_folder(path: &Path) -> Result<(), Error> {
+fn empty_folder(path: &Path) -> Result<Before, Error> {
     match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => return Ok(()),
+        Ok(()) => return Ok(Before::Absent),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(blobs::Error::io("mkdir", path, error).into()),
     }
     let mut entries = fs::read_dir(path).map_err(|error| blobs::Error::io("readdir", path, error))?;
     match entries.next() {
-        None => Ok(()),
+        None => Ok(Before::Empty),
         Some(_) => Err(Error::Conflict { what: format!("{} is not empty; name a new folder", path.display()) }),
     }
 }

@@ -8,8 +8,8 @@ use meta::Db;
 use oci::{Clock, Random, Timestamp};
 
 use super::{
-    BLOBS, DATABASE, DESCRIPTION, Description, FORMAT, FORMAT_FILE, PAGE, Report, Wanted, blocking, close_scratch,
-    damaged, empty_folder, hash_file, open_scratch, wanted, write_file,
+    BLOBS, Before, DATABASE, DESCRIPTION, Description, FORMAT, FORMAT_FILE, PAGE, Report, Wanted, blocking,
+    close_scratch, damaged, empty_folder, hash_file, open_scratch, undo, wanted, write_file,
 };
 use crate::Error;
 
@@ -33,17 +33,33 @@ pub async fn verify(
 }
 
 /// Makes the data directory `data`, which must be absent or empty, of the backup in `folder`. Every byte is verified on
-/// the way; when one is wrong, this fails and leaves a folder without `format.json`, with which no server starts.
-/// Upload sessions are not restored.
+/// the way; when one is wrong, this fails and removes what it made. Stopped in the middle, it leaves a folder without
+/// `format.json`. Upload sessions are not restored. What `data` was before is told too, for [`super::undo`].
 pub async fn restore(
     folder: &Path,
     data: &Path,
     clock: &Clock,
     random: &Random,
     progress: &(dyn Fn(&Report) + Send + Sync),
-) -> Result<Report, Error> {
+) -> Result<(Report, Before), Error> {
     let description = describe(folder).await?;
-    empty_folder(data)?;
+    let before = empty_folder(data)?;
+    let restored = fill(folder, data, &description, (clock, random), progress).await;
+    if restored.is_err()
+        && let Err(error) = undo(data, before)
+    {
+        tracing::warn!(error = &error as &dyn std::error::Error, "what was restored so far could not be removed");
+    }
+    Ok((restored?, before))
+}
+
+async fn fill(
+    folder: &Path,
+    data: &Path,
+    description: &Description,
+    (clock, random): (&Clock, &Random),
+    progress: &(dyn Fn(&Report) + Send + Sync),
+) -> Result<Report, Error> {
     let (from, to) = (folder.join(DATABASE), data.join(DATABASE));
     let database = to.clone();
     blocking(move || {
@@ -61,7 +77,7 @@ pub async fn restore(
     let (store, source) = (Blobs::open_fs(&root)?, folder.join(BLOBS));
     let (clock, random) = (clock.clone(), random.clone());
     let db = blocking(move || Ok(Db::open_sqlite(&database, clock, random)?)).await?;
-    let restored = walk(&db, &store, &description, Some(&source), progress).await;
+    let restored = walk(&db, &store, description, Some(&source), progress).await;
     let ended = end_sessions(&db).await;
     db.close().await?;
     ended?;

@@ -3,7 +3,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use oci::Reference;
-use registry::backup::{Report, create, restore, verify};
+use registry::backup::{Before, Report, create, restore, verify};
 use registry::push::{self, Position};
 use registry::{Authority, Error, Registry, delete, fsck, gc, pull};
 
@@ -57,7 +57,7 @@ async fn a_backup_comes_back() {
 
     let data = outside.path().join("data");
     let (clock, random) = (clock(&world.now), random());
-    assert_eq!(restore(&folder, &data, &clock, &random, &|_| {}).await.unwrap(), report);
+    assert_eq!(restore(&folder, &data, &clock, &random, &|_| {}).await.unwrap(), (report, Before::Absent));
     assert!(matches!(restore(&folder, &data, &clock, &random, &|_| {}).await, Err(Error::Conflict { .. })));
     assert_eq!(fs::read(data.join("format.json")).unwrap(), fs::read(world.folder.path().join("format.json")).unwrap());
     let db = meta::Db::open_sqlite(&data.join("meta.db"), clock.clone(), random.clone()).unwrap();
@@ -117,7 +117,10 @@ async fn u03_damaged_backups() {
         let data = outside.path().join(format!("data{n}"));
         let restored = restore(&folder, &data, &clock(&world.now), &random(), &|_| {}).await;
         assert!(matches!(restored, Err(Error::Conflict { .. })), "{n}");
-        assert!(!data.join("format.json").exists());
+        assert!(!data.exists(), "what was made is removed");
+        fs::create_dir(&data).unwrap();
+        restore(&folder, &data, &clock(&world.now), &random(), &|_| {}).await.unwrap_err();
+        assert_eq!(fs::read_dir(&data).unwrap().count(), 0, "and a folder that was there stays, empty");
     }
 }
 
@@ -131,5 +134,5 @@ async fn a_damaged_store() {
     assert_eq!((report.blobs, report.missing.clone()), (0, vec![image.layer.to_string()]));
     assert_eq!(check(&world, &folder).await.unwrap(), report);
     let data = world.folder.path().join("data");
-    assert_eq!(restore(&folder, &data, &clock(&world.now), &random(), &|_| {}).await.unwrap(), report);
+    assert_eq!(restore(&folder, &data, &clock(&world.now), &random(), &|_| {}).await.unwrap().0, report);
 }

@@ -1,6 +1,6 @@
 //! Collection, backup, checks, and the jobs that do them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use api::{
@@ -54,6 +54,10 @@ pub async fn backup_create(
     Input(input): Input<StartBackup>,
 ) -> Result<Response, Failure> {
     let folder = absolute(&input.directory)?;
+    if is_within(&folder, &state.app.config.data_dir) {
+        let help = "name a directory outside of it, on another disk if possible";
+        return Err(directory(&input.directory, "is in the data directory, which is what is to be copied", help));
+    }
     let occupied = tokio::fs::read_dir(&folder).await;
     if let Ok(mut entries) = occupied
         && entries.next_entry().await.ok().flatten().is_some()
@@ -75,6 +79,13 @@ pub async fn backup_create(
         Ok(show(&report, input.verify))
     });
     started(job)
+}
+
+/// Whether `path`, or what would be made there, lies in `root`, whatever links and dots are in the names.
+fn is_within(path: &Path, root: &Path) -> bool {
+    let there = path.ancestors().find_map(|ancestor| ancestor.canonicalize().ok());
+    let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    there.is_some_and(|there| there.starts_with(root))
 }
 
 /// Starts verifying a backup.

@@ -5,6 +5,7 @@ mod init;
 use std::path::Path;
 
 use api::{BackupReport, Checked, Finding, FsckReport, Severity};
+use oci::{Clock, Random};
 use registry::{Authority, backup, fsck as checks};
 use tokio::time::Instant;
 
@@ -83,17 +84,25 @@ pub async fn restore(
     let took = || u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let directory = config.data_dir.to_string_lossy();
     let tell = |report: &backup::Report| progress(backup_report(&directory, report, false, took()));
-    let report = backup::restore(from, &config.data_dir, &clock, &random, &tell)
+    let (report, before) = backup::restore(from, &config.data_dir, &clock, &random, &tell)
         .await
         .map_err(|error| Error::operation("restoring the backup", error))?;
+    let finished = finish_restore(config, &clock, &random).await;
+    if finished.is_err() {
+        // The first error is the one that counts.
+        let _ = backup::undo(&config.data_dir, before);
+    }
+    finished.map(|()| backup_report(&directory, &report, true, took()))
+}
+
+async fn finish_restore(config: &Config, clock: &Clock, random: &Random) -> Result<(), Error> {
     let (root, for_lock) = (config.data_dir.clone(), clock.clone());
     let data = blocking(move || DataDir::open_existing(&root, &for_lock)).await?;
-    let registry = open_registry(config, &data, &clock, &random).await?;
+    let registry = open_registry(config, &data, clock, random).await?;
     let retired = retire_all(registry.db()).await;
     let closed = registry.db().clone().close().await;
     retired?;
-    closed.map_err(|error| Error::database(data.root(), error))?;
-    Ok(backup_report(&directory, &report, true, took()))
+    closed.map_err(|error| Error::database(data.root(), error))
 }
 
 /// What is made from here on is ours alone.
