@@ -42,7 +42,7 @@ impl RequestBody {
         }
         let mut whole = BytesMut::new();
         while let Some(piece) = self.next().await {
-            let piece = piece.map_err(|error| Failure::Body(format!("the body ended too early: {error}")))?;
+            let piece = piece.map_err(Failure::Cut)?;
             if whole.len() + piece.len() > limit {
                 return Err(too_large());
             }
@@ -62,8 +62,13 @@ impl Stream for RequestBody {
         if !matches!(next, Some(Ok(_))) {
             self.stream = None;
         }
-        Poll::Ready(next.map(|piece| piece.map_err(io::Error::other)))
+        Poll::Ready(next.map(|piece| piece.map_err(io_error)))
     }
+}
+
+/// The listener's own error, which says why a body was cut off.
+pub fn io_error(error: axum::Error) -> io::Error {
+    error.into_inner().downcast::<io::Error>().map_or_else(io::Error::other, |error| *error)
 }
 
 impl Drop for RequestBody {

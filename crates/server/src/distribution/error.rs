@@ -40,8 +40,10 @@ pub enum Failure {
     Precondition,
     /// A range that cannot be given of so many bytes: 416.
     Range(u64),
-    /// The client's body could not be read.
+    /// The client's body is not one that can be taken.
     Body(String),
+    /// The client's body could not be read to its end.
+    Cut(std::io::Error),
     /// The credentials.
     Auth(AuthError),
     /// The rights.
@@ -159,6 +161,7 @@ pub fn answer(failure: Failure, asked: &Asked<'_>) -> Response {
             response
         }
         Failure::Body(message) => one(ErrorCode::BlobUploadInvalid, &message),
+        Failure::Cut(error) => cut(&error),
         Failure::Auth(error) => auth(error, asked),
         Failure::Refused(refusal) => refused(refusal, asked),
         Failure::TagDenied { reason, .. } => one(ErrorCode::Denied, &reason),
@@ -279,7 +282,7 @@ fn operation(error: registry::Error, asked: &Asked<'_>) -> Response {
             let response = one(ErrorCode::Unavailable, "the registry is busy: try again");
             retry(response, Duration::from_secs(retry_after_s.into()))
         }
-        Error::ClientGone(error) => one(ErrorCode::BlobUploadInvalid, &format!("the body ended too early: {error}")),
+        Error::ClientGone(error) => cut(&error),
         Error::Conflict { what } => with_status(StatusCode::CONFLICT, ErrorCode::Unsupported, &what),
         Error::Damaged { digest, source } => {
             let cause = source.map_or_else(String::new, |source| chain(source.as_ref()));
@@ -287,6 +290,19 @@ fn operation(error: registry::Error, asked: &Asked<'_>) -> Response {
             internal_answer(asked)
         }
         Error::Internal(error) => internal(error.as_ref(), asked),
+    }
+}
+
+/// A body that ended too early: the client's doing, or the listener's, which says why in the error.
+fn cut(error: &std::io::Error) -> Response {
+    match error.kind() {
+        std::io::ErrorKind::TimedOut => {
+            with_status(StatusCode::REQUEST_TIMEOUT, ErrorCode::BlobUploadInvalid, &error.to_string())
+        }
+        std::io::ErrorKind::ConnectionAborted => {
+            retry(one(ErrorCode::Unavailable, &error.to_string()), Duration::from_secs(5))
+        }
+        _ => one(ErrorCode::BlobUploadInvalid, &format!("the body ended too early: {error}")),
     }
 }
 

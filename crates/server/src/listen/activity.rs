@@ -4,7 +4,7 @@
 //! the service (requests). The connection's own task looks every now and then and decides. Nothing here needs a timer for
 //! each read, and time that the server spends is never counted against the client.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -37,7 +37,8 @@ pub(super) struct Activity {
     /// A request's body was left unread: the client may still be sending it.
     unread: AtomicBool,
     /// Bodies end with an error from now on.
-    expired: AtomicBool,
+    /// 0, or an [`Expired`].
+    expired: AtomicU8,
     wakers: Mutex<Vec<Waker>>,
     /// Somebody else needs the room.
     evicted: Notify,
@@ -56,6 +57,25 @@ pub(super) enum Verdict {
     Body,
     /// An answer is not taken.
     Answer,
+}
+
+/// Why the bodies of a connection end before their time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expired {
+    /// They came too slowly.
+    Progress = 1,
+    /// The server stops.
+    Stop = 2,
+}
+
+impl Expired {
+    fn of(value: u8) -> Option<Self> {
+        match value {
+            0 => None,
+            1 => Some(Self::Progress),
+            _ => Some(Self::Stop),
+        }
+    }
 }
 
 impl Verdict {
@@ -87,7 +107,7 @@ impl Activity {
             answers_waiting: AtomicU32::new(0),
             unsent: AtomicBool::new(false),
             unread: AtomicBool::new(false),
-            expired: AtomicBool::new(false),
+            expired: AtomicU8::new(0),
             wakers: Mutex::default(),
             evicted: Notify::new(),
         }
@@ -187,18 +207,19 @@ impl Activity {
     }
 
     /// Ends all bodies that handlers still wait for with an error, so that they keep what they have and answer.
-    pub(super) fn expire(&self) {
-        self.expired.store(true, Ordering::Release);
+    pub(super) fn expire(&self, why: Expired) {
+        // The first reason is the one.
+        let _ = self.expired.compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Acquire);
         let wakers = std::mem::take(&mut *self.wakers.lock().unwrap_or_else(PoisonError::into_inner));
         for waker in wakers {
             waker.wake();
         }
     }
 
-    /// Whether bodies are to end; otherwise `waker` is woken when that changes.
-    pub(super) fn is_expired(&self, waker: &Waker) -> bool {
-        if self.expired.load(Ordering::Acquire) {
-            return true;
+    /// Whether bodies are to end, and why; otherwise `waker` is woken when that changes.
+    pub(super) fn is_expired(&self, waker: &Waker) -> Option<Expired> {
+        if let Some(why) = Expired::of(self.expired.load(Ordering::Acquire)) {
+            return Some(why);
         }
         let mut wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
         if !wakers.iter().any(|other| other.will_wake(waker)) {
@@ -209,7 +230,7 @@ impl Activity {
             wakers.push(waker.clone());
         }
         drop(wakers);
-        self.expired.load(Ordering::Acquire)
+        Expired::of(self.expired.load(Ordering::Acquire))
     }
 }
 

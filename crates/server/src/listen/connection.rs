@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Phase;
-use super::activity::{Activity, Verdict, Watch};
+use super::activity::{Activity, Expired, Verdict, Watch};
 use super::framing::Refusal;
 use super::request::{Answer, Refusals, error_body, handle, new_request_id};
 use super::socket::{Protocol, Socket, Transport, sniff};
@@ -234,7 +234,7 @@ impl Driver {
                         }
                         Verdict::Head => return if http2 { End::Done } else { End::Refuse(HEAD_TOO_SLOW) },
                         Verdict::Body => {
-                            self.activity.expire();
+                            self.activity.expire(Expired::Progress);
                             goodbye(connection.as_mut());
                             deadline = Some(deadline.unwrap_or(now + LAST_WORDS));
                         }
@@ -267,7 +267,7 @@ impl Driver {
                     }
                     goodbye(connection.as_mut());
                     if phase == Phase::Cut {
-                        self.activity.expire();
+                        self.activity.expire(Expired::Stop);
                         deadline = Some(Instant::now() + Duration::from_secs(1));
                     }
                 }

@@ -19,7 +19,7 @@ use oci::Random;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
-use super::activity::Activity;
+use super::activity::{Activity, Expired};
 use super::connection::Service;
 use crate::metrics::Held;
 use crate::state::{Listener, Note, Peer, RequestId};
@@ -185,10 +185,13 @@ impl http_body::Body for Received {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = &mut *self;
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
-            if this.activity.is_expired(cx.waker()) {
+            if let Some(why) = this.activity.is_expired(cx.waker()) {
                 this.came();
-                let text = "the body came too slowly, or the server is stopping";
-                return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, text))));
+                let (kind, text) = match why {
+                    Expired::Progress => (io::ErrorKind::TimedOut, "the body came more slowly than limits.progress"),
+                    Expired::Stop => (io::ErrorKind::ConnectionAborted, "the server is stopping"),
+                };
+                return Poll::Ready(Some(Err(io::Error::new(kind, text))));
             }
             if !this.awaited {
                 this.awaited = true;

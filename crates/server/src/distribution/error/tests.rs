@@ -151,6 +151,8 @@ async fn every_other_failure() {
         Failure::Precondition,
         Failure::Range(10),
         Failure::Body("gone".to_owned()),
+        Failure::Cut(std::io::Error::new(std::io::ErrorKind::TimedOut, "too slow")),
+        Failure::Cut(std::io::Error::new(std::io::ErrorKind::ConnectionAborted, "stopping")),
         Failure::TagDenied { verb: Verb::TagMove, reason: "user:alice may not move tag v1".to_owned() },
         AuthError::Ambiguous("twice").into(),
         AuthError::RejectedBasic.into(),
@@ -172,6 +174,8 @@ async fn every_other_failure() {
     412 | UNSUPPORTED the precondition does not hold
     416 content-range: bytes */10 | RANGE_INVALID none of the ranges is within 10 bytes
     400 | BLOB_UPLOAD_INVALID gone
+    408 | BLOB_UPLOAD_INVALID too slow
+    503 retry-after: 5 | UNAVAILABLE stopping
     403 | DENIED user:alice may not move tag v1
     400 | UNAUTHORIZED twice
     401 www-authenticate: Bearer realm="http://localhost:5000/token",service="localhost:5000",scope="repository:team/app:pull" | UNAUTHORIZED the name or the secret is wrong
