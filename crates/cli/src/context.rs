@@ -119,13 +119,20 @@ pub fn ask_password(question: &str) -> Result<String, Error> {
 
 /// Reads a password from standard input: everything but one line end at its end.
 pub fn password_from_stdin() -> Result<String, Error> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     io::stdin()
         .lock()
-        .take(SECRET_LIMIT)
-        .read_to_string(&mut text)
+        .take(SECRET_LIMIT + 1)
+        .read_to_end(&mut bytes)
         .map_err(|source| Error::Stream { action: "read the password from standard input", source })?;
-    without_line_end(text)
+    let help = "give it as a single line on standard input";
+    if bytes.len() as u64 > SECRET_LIMIT {
+        return Err(Error::usage("the password on standard input is longer than 64 KiB", help));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => without_line_end(text),
+        Err(_) => Err(Error::usage("the password on standard input is not UTF-8", help)),
+    }
 }
 
 fn without_line_end(mut text: String) -> Result<String, Error> {

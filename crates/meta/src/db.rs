@@ -25,11 +25,31 @@ pub struct Options {
     pub busy_timeout: Duration,
     /// How many reads run at the same time; at least 1.
     pub readers: usize,
+    /// Called before each commit.
+    pub make_room: MakeRoom,
+}
+
+/// What makes room on the disk before a commit, if there is something to give up for it, and says whether the disk is all but
+/// full: then the log is kept short. Called on the thread of the writer, so it has to be quick. Transactions are run once
+/// only, so the room has to be there before they begin.
+#[derive(Clone)]
+pub struct MakeRoom(pub Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl Default for MakeRoom {
+    fn default() -> Self {
+        Self(Arc::new(|| false))
+    }
+}
+
+impl std::fmt::Debug for MakeRoom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MakeRoom")
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { busy_timeout: Duration::from_secs(5), readers: 8 }
+        Self { busy_timeout: Duration::from_secs(5), readers: 8, make_room: MakeRoom::default() }
     }
 }
 

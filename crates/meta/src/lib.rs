@@ -42,7 +42,7 @@ mod tests;
 pub use actor::Actor;
 pub use blob::{BlobRow, DeleteBlob, Finish, Location, NewBlob};
 pub use check::{BlobCheck, EdgeCheck, LinkCheck, ManifestCheck, TagCheck, UploadCheck};
-pub use db::{Checkpoint, Db, FORMAT, MIN_READER, Options};
+pub use db::{Checkpoint, Db, FORMAT, MIN_READER, MakeRoom, Options};
 pub use error::Error;
 pub use event::{Action, EventFilter, EventRow, NewEvent, Outcome};
 pub use gc::{GarbageRow, GcPlan, GcStep};

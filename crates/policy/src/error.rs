@@ -5,7 +5,9 @@
 #[non_exhaustive]
 pub enum Error {
     /// Not a verb.
-    #[error("'{text}' is not a verb: use pull, list, push, tag-create, tag-move, tag-delete or delete")]
+    #[error(
+        "'{text}' is neither a role (reader, writer, maintainer) nor a verb (pull, list, push, tag-create, tag-move, tag-delete, delete)"
+    )]
     Verb {
         /// What was given.
         text: String,

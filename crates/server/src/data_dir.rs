@@ -32,6 +32,8 @@ pub mod names {
     pub const KEYS: &str = "keys";
     /// The bound addresses.
     pub const ADDRESSES: &str = "addresses.json";
+    /// Space that is given up when the disk is full.
+    pub const RESERVE: &str = "reserve";
     /// The first administrator's password.
     pub const INITIAL_PASSWORD: &str = "initial-password";
 }
@@ -159,6 +161,7 @@ pub fn strays(root: &Path) -> Result<Vec<String>, Error> {
             names::BLOBS,
             names::KEYS,
             names::ADDRESSES,
+            names::RESERVE,
             names::INITIAL_PASSWORD,
             crate::listen::SOCKET,
         ];
@@ -277,8 +280,11 @@ fn lock(root: &Path, clock: &Clock) -> Result<File, Error> {
     }
     let text = format!("process {} on {} since {}\n", std::process::id(), host(), clock());
     file.set_len(0).map_err(wrong("write"))?;
-    file.write_all(text.as_bytes()).map_err(wrong("write"))?;
-    Ok(file)
+    match file.write_all(text.as_bytes()) {
+        // The lock is held; on a full disk it only does not say by whom.
+        Err(source) if source.kind() != io::ErrorKind::StorageFull => Err(wrong("write")(source)),
+        _ => Ok(file),
+    }
 }
 
 fn read_holder(path: &Path) -> String {

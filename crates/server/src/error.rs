@@ -196,6 +196,9 @@ impl Error {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("free some space on that disk".to_owned())
             }
+            Self::Database(source) if matches!(source.downcast_ref(), Some(meta::Error::Full)) => {
+                Some("free a few MiB on the disk of the data directory: the file `reserve` in it is used up".to_owned())
+            }
             Self::Io { .. } | Self::System { .. } | Self::Database(_) | Self::Operation { .. } => None,
         }
     }

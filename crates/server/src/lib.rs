@@ -21,6 +21,7 @@ pub mod main_router;
 pub mod metrics;
 pub mod offline;
 pub mod serve;
+pub mod space;
 pub mod state;
 pub mod tasks;
 

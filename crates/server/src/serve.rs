@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use blobs::Blobs;
-use meta::{Action, Actor, Db, NewEvent};
+use meta::{Action, Actor, Db, NewEvent, Options};
 use oci::{Clock, Random};
 use registry::{Registry, Settings};
 use sd_notify::NotifyState;
@@ -25,6 +25,7 @@ use crate::error::Error;
 use crate::keys::{Kek, needs_kek, token_keys};
 use crate::listen::{self, Bound, Phase, Serving, Tls, socket_path};
 use crate::metrics::Metrics;
+use crate::space::Space;
 use crate::state::{AppState, Listener, RulesHandle};
 use crate::tasks::{self, Tasks};
 use crate::{admin, health, logs, main_router};
@@ -133,6 +134,8 @@ impl Running {
         config.refuse_unsafe()?;
         let tls = config.server.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let data = open_data_dir(config.data_dir.clone(), clock.clone()).await?;
+        // Before anything is written: on a full disk even a socket may not find room.
+        Space::of(&config).make_room();
         remove(&data.path(names::ADDRESSES))?;
         let bound = bind(&config, data.root())?;
         let addresses: BTreeMap<_, _> =
@@ -185,6 +188,7 @@ impl Running {
     }
 
     fn write_addresses(&self) -> Result<(), Error> {
+        Space::of(&self.state.config).make_room();
         let addresses: BTreeMap<_, _> =
             self.addresses.iter().map(|(name, address)| (name, address.to_string())).collect();
         replace(&self.data.path(names::ADDRESSES), &serde_json::to_vec(&addresses).unwrap_or_default())
@@ -246,9 +250,21 @@ impl Running {
     async fn close(&self) -> Result<(), Error> {
         let db = self.state.registry.db();
         let failed = |error: meta::Error| Error::database(self.data.root(), error);
-        self.state.auth.journal().flush_all(db).await.map_err(failed)?;
-        event(&self.state, Action::Stop).await?;
+        // On a full disk they are lost, which is no reason not to close the database.
+        let told = async {
+            self.state.auth.journal().flush_all(db).await.map_err(failed)?;
+            event(&self.state, Action::Stop).await
+        };
+        if let Err(error) = told.await {
+            tracing::error!(error = logs::chain(&error), "the last events could not be written");
+        }
         db.clone().close().await.map_err(failed)?;
+        let space = Space::of(&self.state.config);
+        if let Err(error) =
+            blocking(move || space.take_all().map_err(|error| Error::operation("reserving", error))).await
+        {
+            tracing::warn!(%error, "no space is reserved for the next start");
+        }
         remove(&self.data.path(names::ADDRESSES))?;
         remove(&socket_path(self.data.root()))
     }
@@ -296,9 +312,14 @@ pub(crate) async fn open_registry(
 ) -> Result<Registry, Error> {
     let (database, blobs) = (data.path(names::DATABASE), data.make_dir(names::BLOBS)?);
     let (at, for_db) = (data.root().to_owned(), (clock.clone(), random.clone()));
+    let (space, reserve) = (Space::of(config), config.storage.reserve.0);
     let (db, store) = blocking(move || {
-        let db = Db::open_sqlite(&database, for_db.0, for_db.1).map_err(|error| Error::database(&at, error))?;
-        let store = Blobs::open_fs(&blobs).map_err(|error| Error::operation("opening the store", error))?;
+        space.make_room();
+        let options = Options { make_room: space.hook(), ..Options::default() };
+        let db = Db::open_sqlite_with(&database, for_db.0, for_db.1, &options);
+        let db = db.map_err(|error| Error::database(&at, error))?;
+        let store = Blobs::open_fs(&blobs).and_then(|store| store.keep_free(reserve).map(|()| store));
+        let store = store.map_err(|error| Error::operation("opening the store", error))?;
         Ok((db, store))
     })
     .await?;
@@ -354,7 +375,11 @@ fn start_tasks(state: &AppState, tls: Option<Arc<Tls>>) -> Tasks {
     }
     all.start(tasks::collection(registry.clone(), gc.interval, gc.grace, metrics.clone()));
     all.start(tasks::checkpoint(registry.clone()));
-    all.start(tasks::free_space(registry.clone(), metrics.clone()));
+    let space = Space::of(&state.config);
+    if let Err(error) = space.take() {
+        tracing::warn!(%error, "no space is reserved for a full disk");
+    }
+    all.start(tasks::free_space(registry.clone(), space, metrics.clone()));
     all.start(tasks::journal(state.auth.clone(), registry.clone()));
     all.start(tasks::idempotency(registry.clone(), state.clock.clone()));
     if let Some(tls) = tls {

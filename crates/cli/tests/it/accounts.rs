@@ -208,3 +208,20 @@ fn secrets_are_in_no_argument_and_no_log() {
     let log = server.log();
     assert!(!log.contains(secret) && !log.contains(PASSWORD), "{log}");
 }
+
+#[test]
+fn what_was_mistyped_is_answered_with_what_there_is() {
+    let sandbox = Sandbox::new();
+    let _server = sandbox.serve();
+    let outcome = sandbox.run(&["grant", "add", "user:admin", "readr", "team/**"]).exited(2);
+    for word in ["'readr'", "reader", "maintainer", "tag-create"] {
+        assert!(outcome.error().0.contains(word), "{outcome:?}");
+    }
+    let long = "x".repeat((64 << 10) + 1);
+    for (stdin, what) in [(long.as_str(), "longer than 64 KiB"), ("one\ntwo\n", "more than one line")] {
+        let outcome = sandbox.run_with_stdin(&["user", "add", "carol", "--password-stdin"], stdin).exited(2);
+        let (message, help) = outcome.error();
+        assert!(message.contains(what) && help.contains("single line"), "{outcome:?}");
+    }
+    sandbox.run(&["user", "show", "carol"]).exited(1);
+}

@@ -38,3 +38,28 @@ fn repositories_and_tags() {
     assert_eq!(sandbox.run(&["tag", "list", "team/app", "--json"]).exited(1).code(), "repository_not_found");
     assert_eq!(sandbox.run(&["repo", "show", "NOT/a/name", "--json"]).exited(2).code(), "invalid_name");
 }
+
+#[test]
+fn a_body_that_comes_too_slowly_is_answered_408_with_one_reason() {
+    use std::io::{Read, Write};
+    let sandbox = Sandbox::new();
+    sandbox.write("portcullis.toml", "[limits]\nprogress_time = '1s'\n");
+    let server = sandbox.serve();
+    let address = server.address("main");
+    let login = crate::harness::login();
+    for (method, path) in [("POST", "/v2/a/b/blobs/uploads/?digest=sha256:{}"), ("PUT", "/v2/a/b/manifests/v1")] {
+        let path = path.replace("{}", &"0".repeat(64));
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Basic {login}\r\n\
+             Content-Type: application/vnd.oci.image.manifest.v1+json\r\nContent-Length: 50000\r\n\r\nab"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+        assert!(answer.contains("more slowly than limits.progress") && !answer.contains("stopping"), "{answer}");
+    }
+}

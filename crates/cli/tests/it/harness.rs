@@ -150,7 +150,7 @@ impl Server<'_> {
         let address = self.address(listener);
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let login = base64(format!("admin:{PASSWORD}").as_bytes());
+        let login = login();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Basic {login}\r\nConnection: close\r\n\
              Content-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
@@ -256,6 +256,11 @@ pub fn mode(path: &Path) -> u32 {
 
 pub fn sha256(bytes: &[u8]) -> String {
     Hasher::digest(Algorithm::Sha256, bytes).to_string()
+}
+
+/// The administrator's credentials of the scheme Basic.
+pub fn login() -> String {
+    base64(format!("admin:{PASSWORD}").as_bytes())
 }
 
 fn base64(bytes: &[u8]) -> String {

@@ -5,6 +5,7 @@ mod accounts;
 mod configuration;
 mod content;
 mod documents;
+mod full_disk;
 mod harness;
 mod login;
 mod maintenance;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::harness::{Sandbox, mode};
+use crate::harness::{Outcome, Sandbox, mode};
 
 fn blob_files(sandbox: &Sandbox) -> Vec<PathBuf> {
     let folders = fs::read_dir(sandbox.data().join("blobs")).unwrap().map(|e| e.unwrap().path());
@@ -28,6 +28,10 @@ fn collection() {
     sandbox.run(&["repo", "delete", "team/app", "--yes"]).succeeded();
     assert_eq!(blob_files(&sandbox).len(), 2);
 
+    // What is in the deleted repository is planned, and goes in one run.
+    let planned = sandbox.json(&["gc", "plan", "--grace", "0"]);
+    assert!(planned["bytes"].as_u64().unwrap() >= 110_000, "{planned}");
+
     let job = sandbox.json(&["gc", "run"]);
     assert_eq!(job["kind"], "gc");
     // The run before may still be at work: this one waits for it.
@@ -49,6 +53,16 @@ fn backup_and_restore() {
     assert_eq!(mode(&sandbox.path("copy")), 0o700);
     // Taken already.
     assert_eq!(sandbox.run(&["backup", "copy", "--json"]).exited(2).code(), "invalid_directory");
+
+    // A copy in what is copied.
+    for inside in ["data", "data/copy", "data/blobs/copy", "copy/../data/copy"] {
+        let outcome = sandbox.run(&["backup", inside, "--json"]).exited(2);
+        assert_eq!(outcome.code(), "invalid_directory", "{inside}");
+    }
+    let mut from_inside = sandbox.command(&["backup", "copy"]);
+    let outcome = Outcome::of(from_inside.current_dir(sandbox.data()), "").exited(2);
+    assert!(outcome.error().0.contains("data directory"), "{outcome:?}");
+    assert!(!sandbox.data().join("copy").exists());
 
     // Where it runs, or where something is, nothing is restored.
     sandbox.run(&["restore", "copy"]).exited(7);
@@ -87,6 +101,7 @@ fn a_damaged_backup_is_found() {
     let elsewhere = sandbox.path("elsewhere").display().to_string();
     let outcome = sandbox.run(&["restore", "copy", "--data-dir", &elsewhere]);
     assert!(outcome.exit == 1 || outcome.exit == 3, "{outcome:?}");
+    assert!(!PathBuf::from(&elsewhere).exists(), "a restore that failed removes what it made");
 }
 
 #[test]

@@ -17,6 +17,11 @@ pub(super) const SYNCED: &str = if cfg!(feature = "no-sync") { "OFF" } else { "F
 /// How a commit of session rows is written: no sync of its own.
 pub(super) const UNSYNCED: &str = if cfg!(feature = "no-sync") { "OFF" } else { "NORMAL" };
 
+/// Pages of the log after which a commit copies it itself: 64 MiB. A task does that long before.
+pub(super) const CHECKPOINT_AFTER: u32 = 16_384;
+/// The same on a disk that is all but full: 256 KiB, so that the log is written over instead of growing.
+pub(super) const SHORT_LOG: u32 = 64;
+
 /// More than the number of statements there are.
 const CACHED_STATEMENTS: usize = 256;
 
@@ -54,7 +59,7 @@ pub(super) fn open_writer(path: &Path, busy_timeout: Duration) -> Result<Connect
     become_wal(&connection, busy_timeout)?;
     connection
         .execute_batch(&format!(
-            "PRAGMA synchronous = {SYNCED}; PRAGMA wal_autocheckpoint = 16384; PRAGMA journal_size_limit = 67108864;"
+            "PRAGMA synchronous = {SYNCED}; PRAGMA wal_autocheckpoint = {CHECKPOINT_AFTER}; PRAGMA journal_size_limit = 67108864;"
         ))
         .map_err(|error| Error::sqlite("setting up the database", error))?;
     Ok(connection)

@@ -52,7 +52,7 @@ impl Sqlite {
         let sqlite = Self {
             path: path.to_owned(),
             readers: Arc::new(readers::Readers::new(path, clock.clone(), options)),
-            writer: writer::Writer::start(writing, clock.clone())?,
+            writer: writer::Writer::start(writing, clock.clone(), options.make_room.clone())?,
         };
         Ok((sqlite, store_id))
     }

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::group::{Job, Transaction};
 use super::{blocking, connection, tx_of};
+use crate::db::MakeRoom;
 use crate::error::Error;
 use crate::stats::{GROUP_SIZE_BOUNDS, Stats};
 use crate::tx::{Tx, TxFuture};
@@ -48,7 +49,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, clock: Clock) -> Result<Self, Error> {
+    pub(super) fn start(connection: Connection, clock: Clock, make_room: MakeRoom) -> Result<Self, Error> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let stats = Arc::new(Mutex::new(Stats::default()));
         let mut state = State {
@@ -57,6 +58,8 @@ impl Writer {
             failed: false,
             stats: stats.clone(),
             left: VecDeque::new(),
+            make_room,
+            tight: false,
         };
         let thread = std::thread::Builder::new()
             .name("meta-writer".to_owned())
@@ -112,6 +115,9 @@ struct State {
     stats: Arc<Mutex<Stats>>,
     /// Taken from the queue and not yet run.
     left: VecDeque<Waiting>,
+    make_room: MakeRoom,
+    /// The disk was all but full at the last commit.
+    tight: bool,
 }
 
 impl State {
@@ -178,8 +184,14 @@ impl State {
         if self.failed {
             return Err(Error::ReadOnly);
         }
+        let tight = (self.make_room.0)();
         let Tx::Sqlite(tx) = &self.tx;
         let failed = |error| Error::sqlite("beginning a transaction", error);
+        if self.tight != tight {
+            let pages = if tight { connection::SHORT_LOG } else { connection::CHECKPOINT_AFTER };
+            tx.connection.execute_batch(&format!("PRAGMA wal_autocheckpoint = {pages}")).map_err(failed)?;
+            self.tight = tight;
+        }
         if self.synced != Some(durability) {
             let level = match durability {
                 Durability::Synced => connection::SYNCED,

@@ -20,7 +20,7 @@ const LONGEST: Duration = Duration::from_secs(5 * 60);
 /// The longest pause of an account over all sources.
 const LONGEST_ACCOUNT: Duration = Duration::from_secs(30);
 /// The limits of a source, and of an account over all sources, are this many times that of an account from one source.
-const WIDER: u32 = 10;
+const WIDER: u32 = 5;
 /// Rows that are kept at most; the oldest go first.
 const ROWS: usize = 16 * 1024;
 
@@ -173,6 +173,18 @@ mod tests {
         }
         table.succeeded("alice", source(1), now);
         assert!(table.must_wait("alice", source(1), now).is_some(), "the source is paused");
+    }
+
+    // security: A-18
+    #[test]
+    fn spraying_names_from_one_source_is_slowed_after_five_times_the_limit() {
+        let (table, now) = (Backoff::new(10, seconds(1)), Instant::now());
+        for i in 0..50 {
+            assert_eq!(table.must_wait(&format!("user{i}"), source(1), now), None, "{i}");
+            table.failed(&format!("user{i}"), source(1), now);
+        }
+        assert_eq!(table.must_wait("another", source(1), now), Some(seconds(1)));
+        assert_eq!(table.must_wait("another", source(2), now), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::origin::Origin;
 use super::token::{Use, action_names};
 use super::{Auth, AuthError, Challenge, Issued, Scheme};
+use crate::distribution::body::io_error;
 use crate::distribution::error::{Asked, Failure, answer, with_status};
 use crate::distribution::query::pairs;
 use crate::distribution::respond;
@@ -80,6 +81,9 @@ async fn get(auth: &Auth, parts: &Parts, origin: &Origin) -> Result<Response, Fa
     Ok(respond::json(StatusCode::OK, &body))
 }
 
+/// Fields that say who asks: two of one could be read differently by whoever stands in front of us.
+const ONCE: [&str; 4] = ["grant_type", "username", "password", "refresh_token"];
+
 /// The fields of a form that count.
 #[derive(Default)]
 struct Form {
@@ -138,14 +142,23 @@ async fn read_form(parts: &Parts, body: Body) -> Result<Form, Failure> {
     let mut text = Vec::new();
     let mut stream = body.into_data_stream();
     while let Some(piece) = stream.next().await {
-        let piece = piece.map_err(|error| Failure::Body(format!("the body ended too early: {error}")))?;
+        let piece = piece.map_err(|error| Failure::Cut(io_error(error)))?;
         if text.len() + piece.len() > MAX_FORM {
             return Err(too_large());
         }
         text.extend_from_slice(&piece);
     }
     let mut form = Form::default();
+    let mut seen = Vec::new();
     for (key, value) in pairs(&String::from_utf8_lossy(&text)) {
+        // RFC 6749, 3.2: parameters must not be included more than once.
+        if let Some(once) = ONCE.into_iter().find(|once| *once == key) {
+            if seen.contains(&once) {
+                let message = format!("{once} was given more than once");
+                return Err(Failure::Malformed(Error::new(ErrorCode::Unsupported, message)));
+            }
+            seen.push(once);
+        }
         match key.as_str() {
             "grant_type" => form.grant_type = value,
             "username" => form.username = value,

@@ -46,7 +46,8 @@ impl Checker<'_> {
         let admin = AdminConfig { listen: self.address_or_off("admin.listen").flatten() };
         let ops = OpsConfig { listen: self.address_or_off("ops.listen").flatten() };
         self.database();
-        let storage = self.switch("storage.verify_reads").map(|verify_reads| StorageConfig { verify_reads });
+        let reserve = self.size("storage.reserve", 0..=1 << 50);
+        let verify_reads = self.switch("storage.verify_reads");
         let keys = KeysConfig { kek_file: self.path("keys.kek_file") };
         let auth = self.auth();
         let content = self.switch("content.sparse_images").map(|sparse_images| ContentConfig { sparse_images });
@@ -61,7 +62,7 @@ impl Checker<'_> {
             server: server?,
             admin,
             ops,
-            storage: storage?,
+            storage: StorageConfig { reserve: reserve?, verify_reads: verify_reads? },
             keys,
             auth: auth?,
             content: content?,
@@ -109,7 +110,7 @@ impl Checker<'_> {
             "basic" => Ok(Challenge::Basic),
             _ => Err(format!("`{text}` is neither `bearer` nor `basic`")),
         });
-        let token_lifetime = self.duration("auth.token_lifetime", SECOND..=DAY);
+        let token_lifetime = self.duration("auth.token_lifetime", 60 * SECOND..=DAY);
         let backoff = self.duration("auth.backoff", Duration::ZERO..=DAY);
         Some(AuthConfig { challenge: challenge?, token_lifetime: token_lifetime?, backoff: backoff? })
     }

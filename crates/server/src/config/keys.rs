@@ -166,6 +166,14 @@ pub const KEYS: &[Key] = &[
         doc: "`sqlite`: a database in the data directory. PostgreSQL comes with a later version.",
     },
     key(
+        "storage.reserve",
+        Form::Size,
+        "64MiB",
+        "What pushes leave free on the disk, at most a twentieth of it: with less they are answered 507, while deletions, \
+         collections and changes of accounts go on. A quarter of it is set aside in the file `reserve` of the data \
+         directory, which is given up when others fill the disk. `0` switches both off.",
+    ),
+    key(
         "storage.verify_reads",
         Form::Switch,
         "false",
@@ -190,14 +198,16 @@ pub const KEYS: &[Key] = &[
         "auth.token_lifetime",
         Form::Duration,
         "15m",
-        "How long an access token is good. Rights are decided anew at each request, whatever the token says.",
+        "How long an access token is good, from a minute to a day. Rights are decided anew at each request, whatever the \
+         token says.",
     ),
     key(
         "auth.backoff",
         Form::Duration,
         "1s",
-        "How long a source or an account has to wait after `limits.failed_logins` failed logins; doubled by each further \
-         failure, up to five minutes. `0s` switches it off.",
+        "The first pause after too many failed logins, see `limits.failed_logins`; doubled by each further failure, up to \
+         five minutes, and up to 30 seconds for an account over all sources. Attempts during a pause are answered 429 \
+         unseen. `0s` switches it off.",
     ),
     key(
         "content.sparse_images",
@@ -251,7 +261,10 @@ pub const KEYS: &[Key] = &[
         "limits.failed_logins",
         Form::Count,
         "10",
-        "Failed logins of a source or an account before `auth.backoff` begins. A success forgets the account's.",
+        "Failed logins of one account from one source that bring the first pause (`auth.backoff`); five times as many of a \
+         source over all accounts, or of an account over all sources. Failures are forgotten 15 minutes after the last \
+         one. A success forgets those of the account from that source and no others, and for a day the pauses of the \
+         account over all sources do not bind that source. A source is an IPv4 address or an IPv6 /64.",
     ),
     key("upload.idle", Form::Duration, "24h", "An upload session that nobody touches for this long is removed."),
     key("gc.interval", Form::Duration, "1h", "Time between two collections."),

@@ -130,6 +130,8 @@ pub struct OpsConfig {
 /// The store.
 #[derive(Clone, Debug)]
 pub struct StorageConfig {
+    /// Bytes of the disk that pushes leave free; zero is none.
+    pub reserve: ByteSize,
     /// Hash every blob before it is sent.
     pub verify_reads: bool,
 }

@@ -183,3 +183,15 @@ fn the_reference_has_every_key() {
         assert!(page.contains(&format!("### `{}`", key.name)) && page.contains(&key.variable()));
     }
 }
+
+#[test]
+fn a_token_lives_a_minute_at_least_and_the_reserve_has_a_size() {
+    let wrong = problems("[auth]\ntoken_lifetime = '59s'\n[storage]\nreserve = 'much'\n");
+    assert_eq!(wrong.len(), 2, "{wrong:?}");
+    assert!(
+        wrong[0].starts_with("auth.token_lifetime") && wrong[0].contains("59s is not between 1m and 1d"),
+        "{wrong:?}"
+    );
+    let config = from_file("auth.token_lifetime = '60s'\nstorage.reserve = '1GiB'", &[], Flags::default()).unwrap();
+    assert_eq!(config.storage.reserve, ByteSize(1 << 30));
+}

@@ -1,7 +1,7 @@
 //! The distribution API: `/v2`. The only place where one of its requests is dispatched.
 
 mod blob;
-mod body;
+pub(crate) mod body;
 mod catalog;
 pub mod error;
 mod manifest;
@@ -147,6 +147,10 @@ async fn dispatch(call: &Call<'_>, route: &Route, body: RequestBody) -> Result<R
         Err(Refusal::Hidden) if matches!(route, Route::Referrers(..)) => return Ok(referrers::empty(call)),
         other => other?,
     };
+    if let Route::ManifestPut(..) | Route::UploadStart(_) | Route::UploadAppend(..) | Route::UploadFinish(..) = route {
+        // What is left of the disk is for those who make room.
+        call.state.registry.blobs().admit().map_err(registry::Error::from)?;
+    }
     match route {
         Route::Base | Route::Catalog | Route::Discover => Ok(respond::json(StatusCode::OK, &json!({}))),
         Route::Tags(_) => tags::list(call, &access).await,

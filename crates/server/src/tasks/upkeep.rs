@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oci::Clock;
-use registry::Registry;
+use registry::{BoxError, Registry};
 
 use super::{Run, Task};
 use crate::auth::Auth;
 use crate::listen::Tls;
 use crate::metrics::Metrics;
+use crate::space::Space;
 
 /// Answers to repeated requests of the admin API are kept this long.
 const IDEMPOTENCY_TIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -28,17 +29,18 @@ pub fn checkpoint(registry: Registry) -> Task {
     Task { name: "checkpoint", interval: Duration::from_secs(5), run: Box::new(run) }
 }
 
-/// Measures the free space of the store.
-pub fn free_space(registry: Registry, metrics: Metrics) -> Task {
+/// Measures the free space of the store, and takes again what was given up of the reserved space.
+pub fn free_space(registry: Registry, space: Space, metrics: Metrics) -> Task {
     let run = move || -> Run {
-        let (registry, metrics) = (registry.clone(), metrics.clone());
+        let (registry, space, metrics) = (registry.clone(), space.clone(), metrics.clone());
         Box::pin(async move {
-            let free = tokio::task::spawn_blocking(move || registry.blobs().free_bytes()).await??;
+            let look = move || Ok::<_, BoxError>((space.take()?, registry.blobs().free_bytes()?));
+            let (reserved, free) = tokio::task::spawn_blocking(look).await??;
             metrics.store_free(free);
-            Ok(format!("{free} bytes"))
+            Ok(format!("{free} bytes, and {reserved} reserved"))
         })
     };
-    Task { name: "free space", interval: Duration::from_secs(10), run: Box::new(run) }
+    Task { name: "free space", interval: Duration::from_secs(5), run: Box::new(run) }
 }
 
 /// Writes down logins, wrong logins and refusals.

@@ -387,6 +387,10 @@ async fn the_token_service_refuses_what_it_does_not_know() {
         ("grant_type=password&username=&password=", 401),
         ("grant_type=refresh_token", 401),
         ("grant_type=refresh_token&refresh_token=x", 401),
+        ("grant_type=password&username=maint&password=password+of+maint&username=maint", 400),
+        ("grant_type=password&username=maint&password=x&password=password+of+maint", 400),
+        ("grant_type=password&grant_type=password&username=maint&password=password+of+maint", 400),
+        ("grant_type=refresh_token&refresh_token=x&refresh%5Ftoken=x", 400),
     ] {
         let answer = world.call("POST", "/token").nobody().body(form).send().await;
         assert_eq!((answer.status, answer.header("cache-control").as_str()), (state, "no-store"), "{form}");

@@ -21,7 +21,7 @@ fn writer(path: &Path, settings: &str) -> Writer {
         )
         .unwrap();
     connection.execute_batch(settings).unwrap();
-    Writer::start(connection, clock()).unwrap()
+    Writer::start(connection, clock(), MakeRoom::default()).unwrap()
 }
 
 async fn put(writer: &Writer, id: i64, bytes: usize) -> Result<u64, Error> {
@@ -183,6 +183,8 @@ async fn nothing_is_written_after_a_failed_sync() {
         failed: true,
         stats: stats.clone(),
         left: VecDeque::new(),
+        make_room: MakeRoom::default(),
+        tight: false,
     };
     let thread = std::thread::spawn(move || state.serve(receiver));
     let writer = Writer { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), stats };
