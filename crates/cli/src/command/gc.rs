@@ -22,7 +22,7 @@ pub enum Command {
     /// Start a run
     #[command(after_help = "\
 Collection runs while clients push and pull. It removes what nothing has referenced for the grace. \
-`--grace 0` can take blobs from under a push that is running: for tests only.
+`--grace 0` can take blobs from under a push that is running: for tests, and for a full disk.
 
 Examples:
   portcullis gc run --wait")]
