@@ -53,7 +53,7 @@ pub use manifest::{
     DeleteManifest, Edge, EdgeKind, ManifestRow, ManifestStat, NewManifest, PushManifest, TagChange, TagJudge,
     TagRight, TagVerb,
 };
-pub use referrer::ReferrerRow;
+pub use referrer::{REFERRERS_TEXT, ReferrerRow};
 pub use repository::{RepositoryDetails, RepositoryRow};
 pub use robot::{NewRobot, OlderSecrets, RobotRow, SecretRow};
 pub use signing_key::{NewSigningKey, SigningKeyRow};

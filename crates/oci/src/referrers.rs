@@ -80,6 +80,11 @@ impl ReferrersPage {
         self.entries
     }
 
+    /// How many bytes it has now, without its end.
+    pub fn length(&self) -> usize {
+        self.body.len()
+    }
+
     /// The body.
     pub fn finish(mut self) -> Vec<u8> {
         self.body.extend_from_slice(b"]}");

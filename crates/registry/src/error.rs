@@ -124,7 +124,8 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn internal(source: impl Into<BoxError>) -> Self {
+    /// What the caller can do nothing about.
+    pub fn internal(source: impl Into<BoxError>) -> Self {
         Self::Internal(source.into())
     }
 }

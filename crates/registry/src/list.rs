@@ -1,15 +1,17 @@
 //! Lists: tags, repositories, referrers. Each is paged by key and filtered to what the caller may see.
 
+use bytes::Bytes;
 use oci::{Digest, Referrer, ReferrersPage, RepositoryName, Tag};
-use policy::{Access, CatalogAccess, Verb};
+use policy::{Access, Caller, CatalogAccess, Verb};
 
-use crate::{Error, Registry};
+use crate::room::SMALL;
+use crate::{Error, Registry, Reservation};
 
 /// How many rows are read at once while a page is being filled.
 const CHUNK: usize = 1000;
 
-/// How many rows of the referrers list are read at once: each may carry megabytes of annotations.
-const REFERRERS_CHUNK: usize = 8;
+/// How many rows of the referrers list are read at once, at most.
+const REFERRERS_CHUNK: usize = 100;
 
 /// The longest page of the catalog.
 pub const CATALOG_MAX: usize = 1000;
@@ -30,7 +32,7 @@ pub struct Page<T> {
 #[derive(Clone, Debug)]
 pub struct Referrers {
     /// An image index of at most 4 MiB.
-    pub body: Vec<u8>,
+    pub body: Bytes,
     /// Where the next page begins: `after` of the next request.
     pub next: Option<String>,
 }
@@ -73,6 +75,12 @@ pub async fn catalog(
     }
 }
 
+/// Memory for an answer of at most so many bytes, to be held until it is sent. Waits, some seconds at most, while much
+/// else is being sent: then [`Error::Unavailable`].
+pub async fn reserve(r: &Registry, caller: &Caller, length: usize) -> Result<Reservation, Error> {
+    r.rooms().pulled.reserve(caller.identity, length).await
+}
+
 /// The manifests of the repository whose subject is `subject`, from `after` on, of any of `artifact_types` if there are
 /// some. Empty for an unknown subject and for an unknown repository.
 pub async fn referrers(
@@ -82,11 +90,36 @@ pub async fn referrers(
     artifact_types: &[String],
     after: Option<&str>,
 ) -> Result<Referrers, Error> {
+    let mut length = SMALL;
+    loop {
+        let reservation = reserve(r, access.caller(), length).await?;
+        let making = r.rooms().making.acquire().await.map_err(Error::internal)?;
+        let made = referrers_page(r, access, subject, artifact_types, after, length).await?;
+        drop(making);
+        if let Some((body, next)) = made {
+            return Ok(Referrers { body: reservation.hold(body), next });
+        }
+        // Most lists are short. A long one is made again, when there is memory for the longest.
+        length = ReferrersPage::MAX_BYTES;
+    }
+}
+
+/// The page and where the next begins; `None` when it needs more than `length` bytes.
+async fn referrers_page(
+    r: &Registry,
+    access: &Access,
+    subject: &Digest,
+    artifact_types: &[String],
+    after: Option<&str>,
+    length: usize,
+) -> Result<Option<(Vec<u8>, Option<String>)>, Error> {
     let mut page = ReferrersPage::new();
     let mut after = after.map(str::to_owned);
     loop {
         let rows = r.db().referrers(access.repository(), subject, after.as_deref(), REFERRERS_CHUNK).await?;
-        let end = rows.len() < REFERRERS_CHUNK;
+        if rows.is_empty() {
+            return Ok(Some((tight(page), None)));
+        }
         for row in rows {
             let artifact_type = row.artifact_type.as_deref();
             let wanted = artifact_types.is_empty()
@@ -99,14 +132,21 @@ pub async fn referrers(
                 annotations: row.annotations.as_deref(),
             };
             if wanted && !page.push(&referrer) {
-                return Ok(Referrers { body: page.finish(), next: after });
+                return Ok(Some((tight(page), after)));
+            }
+            if page.length() > length {
+                return Ok(None);
             }
             after = Some(row.digest.as_str().to_owned());
         }
-        if end {
-            return Ok(Referrers { body: page.finish(), next: None });
-        }
     }
+}
+
+/// The page, without the spare memory in which it grew.
+fn tight(page: ReferrersPage) -> Vec<u8> {
+    let mut body = page.finish();
+    body.shrink_to_fit();
+    body
 }
 
 /// A page while it is being filled. It takes in one more than it shows, to know whether there is more.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use meta::{Edge, EdgeKind, NewManifest, PushManifest, TagRight, TagVerb};
 use oci::{Algorithm, Digest, Error as OciError, ErrorCode, Hasher, Manifest, ManifestKind, Reference, Tag};
-use policy::{Access, Verb};
+use policy::{Access, Caller, Verb};
 
 use crate::{Error, Registry, Reservation, actor};
 
@@ -32,10 +32,10 @@ pub struct Pushed {
 /// From this length on a manifest is parsed and hashed off the threads that serve connections.
 const LARGE: usize = 64 << 10;
 
-/// Memory for a manifest of so many bytes, to be held while it is received and pushed. Waits while other large manifests
-/// are under way, some seconds at most: then [`Error::Unavailable`].
-pub async fn reserve(r: &Registry, length: usize) -> Result<Reservation, Error> {
-    r.rooms().pushed.reserve(length).await
+/// Memory for a manifest of so many bytes, to be held while it is received and pushed. Waits while other manifests are
+/// under way, some seconds at most: then [`Error::Unavailable`].
+pub async fn reserve(r: &Registry, caller: &Caller, length: usize) -> Result<Reservation, Error> {
+    r.rooms().pushed.reserve(caller.identity, length).await
 }
 
 /// Stores `bytes` exactly as they are. The manifest, its edges and all its tags come to be in one transaction, or

@@ -8,6 +8,7 @@ use meta::{BlobRow, Location};
 use oci::{Digest, Hasher, Reference};
 use policy::{Access, Verb};
 
+use crate::room::SMALL;
 use crate::{Error, Registry, unknown};
 
 /// A manifest, its bytes verified.
@@ -52,34 +53,53 @@ pub struct Blob {
     pub source: Source,
 }
 
-/// The manifest under `reference`. Its bytes are hashed before they are given out. Large ones wait, some seconds at most,
-/// while many others are being sent.
+/// The manifest under `reference`. Its bytes are hashed before they are given out. Waits, some seconds at most, while much
+/// else is being sent: then [`Error::Unavailable`].
 pub async fn manifest(r: &Registry, access: &Access, reference: &Reference) -> Result<Manifest, Error> {
-    let mut row = read_manifest(r, access, reference).await?;
-    let reservation = match r.rooms().pulled.try_reserve(row.bytes.len()) {
-        Some(reservation) => reservation,
+    let (who, room) = (access.caller().identity, &r.rooms().pulled);
+    let row = read_manifest(r, access, reference, SMALL as u64).await?;
+    let (row, bytes, reservation) = match row.bytes {
+        Some(ref bytes) => {
+            let (bytes, reservation) = (bytes.clone(), room.reserve(who, bytes.len()).await?);
+            (row, bytes, reservation)
+        }
         None => {
-            // Whoever waits holds nothing; a tag may have moved meanwhile.
-            let length = row.bytes.len();
-            drop(row);
-            let reservation = r.rooms().pulled.reserve(length).await?;
-            row = read_manifest(r, access, reference).await?;
-            reservation
+            // Room first, then the bytes: by digest, since a tag may move meanwhile.
+            let reservation = room.reserve(who, usize::try_from(row.size).unwrap_or(usize::MAX)).await?;
+            let row = read_manifest(r, access, &Reference::Digest(row.digest), row.size).await?;
+            let damaged = || Error::Damaged {
+                digest: row.digest.clone(),
+                source: Some(format!("the row says {} bytes and holds others", row.size).into()),
+            };
+            let bytes = row.bytes.clone().ok_or_else(damaged)?;
+            (row, bytes, reservation)
         }
     };
-    let actual = Hasher::digest(row.digest.algorithm(), &row.bytes);
+    let (algorithm, hashed) = (row.digest.algorithm(), bytes.clone());
+    let actual = match bytes.len() > SMALL {
+        true => {
+            let hash = tokio::task::spawn_blocking(move || Hasher::digest(algorithm, &hashed));
+            hash.await.map_err(Error::internal)?
+        }
+        false => Hasher::digest(algorithm, &hashed),
+    };
     if actual != row.digest {
         let source = format!("the row holds {actual}").into();
         return Err(Error::Damaged { digest: row.digest, source: Some(source) });
     }
-    Ok(Manifest { digest: row.digest, media_type: row.media_type, bytes: reservation.hold(row.bytes) })
+    Ok(Manifest { digest: row.digest, media_type: row.media_type, bytes: reservation.hold(bytes) })
 }
 
-async fn read_manifest(r: &Registry, access: &Access, reference: &Reference) -> Result<meta::ManifestRow, Error> {
+async fn read_manifest(
+    r: &Registry,
+    access: &Access,
+    reference: &Reference,
+    longest: u64,
+) -> Result<meta::ManifestRow, Error> {
     let repository = access.repository();
     let row = match reference {
-        Reference::Tag(tag) => r.db().manifest_by_tag(repository, tag).await?,
-        Reference::Digest(digest) => r.db().manifest_by_digest(repository, digest).await?,
+        Reference::Tag(tag) => r.db().manifest_by_tag(repository, tag, longest).await?,
+        Reference::Digest(digest) => r.db().manifest_by_digest(repository, digest, longest).await?,
     };
     match row {
         Some(row) => Ok(row),

@@ -33,7 +33,7 @@ pub async fn graces(bench: &Bench) {
     assert_eq!(bench.collect().await, [1, 1, 0], "the other repository needs the blob");
     assert_eq!(db.blob(&app, &layer).await.unwrap(), None);
     assert!(db.blob(&copy, &layer).await.unwrap().unwrap().accepted);
-    assert!(db.manifest_by_tag(&copy, &tag("v")).await.unwrap().is_some(), "the body is the other's too");
+    assert!(db.manifest_by_tag(&copy, &tag("v"), u64::MAX).await.unwrap().is_some(), "the body is the other's too");
     bench.assert_sound().await;
 
     db.delete_manifest(&copy, &digest("m"), Box::new(|_| true), &alice()).await.unwrap();
@@ -96,7 +96,7 @@ pub async fn deleted_repositories(bench: &Bench) {
     assert!(!db.delete_repository(&app, &alice()).await.unwrap());
     assert!(!db.repository_exists(&app).await.unwrap());
     assert_eq!(db.blob(&app, &layer).await.unwrap(), None);
-    assert_eq!(db.manifest_by_tag(&app, &tag("v1")).await.unwrap(), None);
+    assert_eq!(db.manifest_by_tag(&app, &tag("v1"), u64::MAX).await.unwrap(), None);
     assert_eq!(db.tags(&app, None, 10).await.unwrap(), None);
     assert!(db.repositories(&[(String::new(), None)], None, 10).await.unwrap().is_empty());
     assert!(db.linking_repositories(&layer, 10).await.unwrap().is_empty());

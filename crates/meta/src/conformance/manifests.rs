@@ -14,15 +14,19 @@ pub async fn manifest_life(bench: &Bench) {
     let row = ManifestRow {
         digest: pushed.digest.clone(),
         media_type: pushed.media_type.clone(),
-        bytes: pushed.bytes.clone(),
+        size: 1,
+        bytes: Some(pushed.bytes.clone()),
     };
-    assert_eq!(db.manifest_by_tag(&app, &tag("v1")).await.unwrap().as_ref(), Some(&row));
-    assert_eq!(db.manifest_by_digest(&app, &pushed.digest).await.unwrap().as_ref(), Some(&row));
+    assert_eq!(db.manifest_by_tag(&app, &tag("v1"), u64::MAX).await.unwrap().as_ref(), Some(&row));
+    assert_eq!(db.manifest_by_digest(&app, &pushed.digest, u64::MAX).await.unwrap().as_ref(), Some(&row));
+    let long = Some(ManifestRow { bytes: None, ..row.clone() });
+    assert_eq!(db.manifest_by_tag(&app, &tag("v1"), 0).await.unwrap(), long);
+    assert_eq!(db.manifest_by_digest(&app, &pushed.digest, 0).await.unwrap(), long);
     let stat = ManifestStat { digest: row.digest.clone(), media_type: row.media_type.clone(), size: 1 };
     assert_eq!(db.stat_manifest_by_tag(&app, &tag("v1")).await.unwrap().as_ref(), Some(&stat));
     assert_eq!(db.stat_manifest_by_digest(&app, &pushed.digest).await.unwrap(), Some(stat));
-    assert_eq!(db.manifest_by_tag(&app, &tag("v2")).await.unwrap(), None);
-    assert_eq!(db.manifest_by_digest(&name("team/other"), &pushed.digest).await.unwrap(), None);
+    assert_eq!(db.manifest_by_tag(&app, &tag("v2"), u64::MAX).await.unwrap(), None);
+    assert_eq!(db.manifest_by_digest(&name("team/other"), &pushed.digest, u64::MAX).await.unwrap(), None);
 
     // Another repository may know the same bytes by another media type; neither sees the other's.
     let other = NewManifest { media_type: "x/y".to_owned(), edges: vec![], required: vec![], ..pushed.clone() };
@@ -30,7 +34,7 @@ pub async fn manifest_life(bench: &Bench) {
     let served = |repository: &str| {
         let repository = name(repository);
         let digest = pushed.digest.clone();
-        async move { db.manifest_by_digest(&repository, &digest).await.unwrap().unwrap().media_type }
+        async move { db.manifest_by_digest(&repository, &digest, u64::MAX).await.unwrap().unwrap().media_type }
     };
     assert_eq!((served("team/other").await.as_str(), served("team/app").await), ("x/y", pushed.media_type.clone()));
 
@@ -50,8 +54,8 @@ pub async fn tag_rights(bench: &Bench) {
     assert!(!db.repository_exists(&app).await.unwrap());
     push("m1", right("v", true, false)).await.unwrap();
     assert_eq!(push("m2", right("v", true, false)).await.unwrap(), denied("v", TagVerb::Move));
-    assert_eq!(db.manifest_by_tag(&app, &tag("v")).await.unwrap().unwrap().digest, digest("m1"));
-    assert_eq!(db.manifest_by_digest(&app, &digest("m2")).await.unwrap(), None);
+    assert_eq!(db.manifest_by_tag(&app, &tag("v"), u64::MAX).await.unwrap().unwrap().digest, digest("m1"));
+    assert_eq!(db.manifest_by_digest(&app, &digest("m2"), u64::MAX).await.unwrap(), None);
     // It points there already: nothing to do for whoever could have done it.
     for rights in [right("v", true, false), right("v", false, true)] {
         assert_eq!(push("m1", rights).await.unwrap(), PushManifest::Done { created: false, changes: vec![] });
@@ -61,11 +65,11 @@ pub async fn tag_rights(bench: &Bench) {
     let moved = push("m2", right("v", false, true)).await.unwrap();
     let changes = vec![TagChange { tag: tag("v"), old: Some(digest("m1")) }];
     assert_eq!(moved, PushManifest::Done { created: true, changes });
-    assert_eq!(db.manifest_by_tag(&app, &tag("v")).await.unwrap().unwrap().digest, digest("m2"));
+    assert_eq!(db.manifest_by_tag(&app, &tag("v"), u64::MAX).await.unwrap().unwrap().digest, digest("m2"));
     assert!(db.delete_tag(&app, &tag("v"), &alice()).await.unwrap());
     assert!(!db.delete_tag(&app, &tag("v"), &alice()).await.unwrap());
-    assert_eq!(db.manifest_by_tag(&app, &tag("v")).await.unwrap(), None);
-    assert!(db.manifest_by_digest(&app, &digest("m2")).await.unwrap().is_some());
+    assert_eq!(db.manifest_by_tag(&app, &tag("v"), u64::MAX).await.unwrap(), None);
+    assert!(db.manifest_by_digest(&app, &digest("m2"), u64::MAX).await.unwrap().is_some());
     assert_eq!(push("m2", right("v", false, true)).await.unwrap(), denied("v", TagVerb::Create));
 
     let moved = bench.told(Action::TagMove).await.remove(0);
@@ -93,7 +97,7 @@ pub async fn all_or_nothing(bench: &Bench) {
         .unwrap();
     assert_eq!(refused, PushManifest::MissingBlobs(missing.to_vec()));
     assert_eq!(db.tags(&app, None, 10).await.unwrap().unwrap(), [tag("existing")]);
-    assert_eq!(db.manifest_by_digest(&app, &digest("m")).await.unwrap(), None);
+    assert_eq!(db.manifest_by_digest(&app, &digest("m"), u64::MAX).await.unwrap(), None);
     assert_eq!(db.events(&EventFilter::default(), None, 100).await.unwrap().len(), before);
     // Elsewhere the blob is as missing as a random one, although the store has it.
     let refused = db.push_manifest(&name("team/other"), image("m", &[&layer]), vec![], &alice()).await.unwrap();
@@ -115,7 +119,7 @@ pub async fn deleted_manifests(bench: &Bench) {
     assert_eq!(delete(|_| true).await.unwrap(), DeleteManifest::Done { tags: vec![tag("a"), tag("b")] });
     assert_eq!(delete(|_| true).await.unwrap(), DeleteManifest::Unknown);
     assert_eq!(db.tags(&app, None, 10).await.unwrap().unwrap(), [tag("c")]);
-    assert_eq!(db.manifest_by_digest(&app, &pushed.digest).await.unwrap(), None);
+    assert_eq!(db.manifest_by_digest(&app, &pushed.digest, u64::MAX).await.unwrap(), None);
     assert_eq!(db.stat_manifest_by_tag(&app, &tag("a")).await.unwrap(), None);
     assert!(!db.blob(&app, &layer).await.unwrap().unwrap().accepted);
     bench.assert_sound().await;
@@ -123,7 +127,7 @@ pub async fn deleted_manifests(bench: &Bench) {
     bench.pass(HOUR);
     let again = db.push_manifest(&app, pushed.clone(), vec![any("a")], &alice()).await.unwrap();
     assert!(matches!(again, PushManifest::Done { created: true, .. }));
-    assert_eq!(db.manifest_by_tag(&app, &tag("a")).await.unwrap().unwrap().bytes, pushed.bytes);
+    assert_eq!(db.manifest_by_tag(&app, &tag("a"), u64::MAX).await.unwrap().unwrap().bytes, Some(pushed.bytes));
     assert!(db.blob(&app, &layer).await.unwrap().unwrap().accepted);
     let details = db.tag_details(&app, None, 1).await.unwrap().remove(0);
     assert_eq!((details.name, details.digest, details.size), (tag("a"), pushed.digest.clone(), 1));

@@ -6,6 +6,7 @@ use oci::{Digest, RepositoryName, Tag};
 use crate::db::Db;
 use crate::error::Error;
 use crate::tx::Row;
+use crate::value::size;
 
 /// A manifest as it is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +15,10 @@ pub struct ManifestRow {
     pub digest: Digest,
     /// Its media type, as it was pushed to this repository.
     pub media_type: String,
-    /// Exactly as pushed.
-    pub bytes: Bytes,
+    /// How many bytes.
+    pub size: u64,
+    /// Exactly as pushed, unless they are longer than was asked for.
+    pub bytes: Option<Bytes>,
 }
 
 /// What a HEAD request asks for.
@@ -30,19 +33,24 @@ pub struct ManifestStat {
 }
 
 impl Db {
-    /// The manifest that the tag points to.
-    pub async fn manifest_by_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<ManifestRow>, Error> {
+    /// The manifest that the tag points to, with its bytes if they are not more than `longest`.
+    pub async fn manifest_by_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        longest: u64,
+    ) -> Result<Option<ManifestRow>, Error> {
         let (repository, tag) = (repository.clone(), tag.clone());
         self.read(move |tx| {
             Box::pin(async move {
                 tx.optional(
-                    "SELECT m.digest, m.media_type, body.bytes
+                    "SELECT m.digest, m.media_type, m.size, CASE WHEN m.size <= $1 THEN body.bytes END
                      FROM repository r
-                     JOIN tag t ON t.repository_id = r.id AND t.name = $1 AND t.closed_at IS NULL AND t.state = 'live'
+                     JOIN tag t ON t.repository_id = r.id AND t.name = $2 AND t.closed_at IS NULL AND t.state = 'live'
                      JOIN manifest m ON m.repository_id = r.id AND m.digest = t.digest AND m.state = 'live'
                      JOIN manifest_body body ON body.domain = m.domain AND body.digest = m.digest
-                     WHERE r.name = $2 AND r.deleted_at IS NULL",
-                    &[(&tag).into(), (&repository).into()],
+                     WHERE r.name = $3 AND r.deleted_at IS NULL",
+                    &[size(longest).into(), (&tag).into(), (&repository).into()],
                     manifest,
                 )
                 .await
@@ -51,22 +59,23 @@ impl Db {
         .await
     }
 
-    /// The manifest with this digest.
+    /// The manifest with this digest, with its bytes if they are not more than `longest`.
     pub async fn manifest_by_digest(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
+        longest: u64,
     ) -> Result<Option<ManifestRow>, Error> {
         let (repository, digest) = (repository.clone(), digest.clone());
         self.read(move |tx| {
             Box::pin(async move {
                 tx.optional(
-                    "SELECT m.digest, m.media_type, body.bytes
+                    "SELECT m.digest, m.media_type, m.size, CASE WHEN m.size <= $1 THEN body.bytes END
                      FROM repository r
-                     JOIN manifest m ON m.repository_id = r.id AND m.digest = $1 AND m.state = 'live'
+                     JOIN manifest m ON m.repository_id = r.id AND m.digest = $2 AND m.state = 'live'
                      JOIN manifest_body body ON body.domain = m.domain AND body.digest = m.digest
-                     WHERE r.name = $2 AND r.deleted_at IS NULL",
-                    &[(&digest).into(), (&repository).into()],
+                     WHERE r.name = $3 AND r.deleted_at IS NULL",
+                    &[size(longest).into(), (&digest).into(), (&repository).into()],
                     manifest,
                 )
                 .await
@@ -124,7 +133,7 @@ impl Db {
 }
 
 fn manifest(row: &Row<'_>) -> Result<ManifestRow, Error> {
-    Ok(ManifestRow { digest: row.get(0)?, media_type: row.get(1)?, bytes: row.get(2)? })
+    Ok(ManifestRow { digest: row.get(0)?, media_type: row.get(1)?, size: row.get(2)?, bytes: row.get(3)? })
 }
 
 fn stat(row: &Row<'_>) -> Result<ManifestStat, Error> {

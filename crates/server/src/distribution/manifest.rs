@@ -1,5 +1,6 @@
 //! Manifests: read, push, delete.
 
+use std::io;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -20,8 +21,10 @@ use super::body::RequestBody;
 use super::error::Failure;
 use super::{Call, respond};
 
-/// How long a manifest may take to arrive.
-const TIME_TO_SEND: Duration = Duration::from_secs(60);
+/// A manifest has to arrive within this time, and so much more for its length: memory is set aside for it meanwhile.
+const TIME_TO_SEND: Duration = Duration::from_secs(30);
+/// Bytes a second.
+const RATE: usize = 32 << 10;
 
 /// Tags that one push may set.
 const MAX_TAGS: usize = 64;
@@ -93,16 +96,20 @@ pub(super) async fn put(
     Ok(response)
 }
 
-/// The body, when there is memory for it. Who was given the memory of a large one has to send it.
+/// The body, when there is memory for it. Who was given the memory of a large one has to send it in time.
 async fn receive(call: &Call<'_>, body: RequestBody, limit: usize) -> Result<(Bytes, Reservation), Failure> {
     let length = body.length().and_then(|length| usize::try_from(length).ok()).unwrap_or(limit);
     if length > limit {
         return Err(Failure::TooLarge(limit as u64));
     }
-    let reservation = reserve(&call.state.registry, length).await?;
-    match tokio::time::timeout(TIME_TO_SEND, body.read(limit)).await {
+    let reservation = reserve(&call.state.registry, &call.caller, length).await?;
+    let time = TIME_TO_SEND + Duration::from_secs((length / RATE) as u64);
+    match tokio::time::timeout(time, body.read(limit)).await {
         Ok(bytes) => Ok((bytes?, reservation)),
-        Err(_) => Err(Failure::Body(format!("the manifest did not arrive within {} s", TIME_TO_SEND.as_secs()))),
+        Err(_) => {
+            let why = format!("the body did not arrive within {} seconds: send it again", time.as_secs());
+            Err(Failure::Cut(io::Error::new(io::ErrorKind::TimedOut, why)))
+        }
     }
 }
 

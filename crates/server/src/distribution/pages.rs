@@ -7,7 +7,7 @@ use oci::{Error, ErrorCode, link};
 use super::respond;
 
 /// The most that `n` counts for.
-pub const MAX_PAGE: usize = 10_000;
+pub const MAX_PAGE: usize = 1000;
 
 /// The parameter `n`: `None` where it is absent. What is larger than `max` counts as `max`; 400 for what is no number.
 pub fn limit(n: Option<&str>, max: usize) -> Result<Option<usize>, Error> {

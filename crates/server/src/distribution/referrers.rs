@@ -1,6 +1,7 @@
 //! What refers to a manifest.
 
 use axum::response::Response;
+use bytes::Bytes;
 use http::header::LINK;
 use http::{HeaderValue, StatusCode};
 use oci::{Digest, ReferrersPage, link};
@@ -36,7 +37,7 @@ fn filters(call: &Call<'_>) -> Vec<String> {
     call.query.artifact_types.iter().filter(|filter| !filter.is_empty()).cloned().collect()
 }
 
-fn render(types: &[String], body: Vec<u8>) -> Response {
+fn render(types: &[String], body: impl Into<Bytes>) -> Response {
     let mut response = respond::bytes(StatusCode::OK, INDEX, body);
     if !types.is_empty() {
         response.headers_mut().insert(respond::OCI_FILTERS_APPLIED, HeaderValue::from_static("artifactType"));

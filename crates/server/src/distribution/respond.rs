@@ -65,7 +65,8 @@ impl http_body::Body for Nothing {
 }
 
 /// An answer with these bytes.
-pub fn bytes(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response {
+pub fn bytes(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response {
+    let body = body.into();
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -13,6 +13,7 @@ mod distribution;
 mod distribution_attacks;
 mod listen;
 mod matrix;
+mod memory;
 mod quirks_auth;
 mod quirks_blobs;
 mod quirks_lists;
