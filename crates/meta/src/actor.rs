@@ -13,6 +13,10 @@ pub struct Actor {
     pub source: String,
     /// The id of the request or of the task's run.
     pub request_id: String,
+    /// The policy epoch of the rules by which it was decided that it may; none where no rules were asked. A change that
+    /// anybody's rights are needed for fails with [`crate::Error::Outdated`] where this is not the store's any more, so
+    /// that none overtakes a revocation that was acknowledged.
+    pub policy_epoch: Option<i64>,
 }
 
 impl Actor {
@@ -24,6 +28,7 @@ impl Actor {
             credential: String::new(),
             source: String::new(),
             request_id: request_id.into(),
+            policy_epoch: None,
         }
     }
 }

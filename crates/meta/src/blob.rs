@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::event::{self, Action, NewEvent};
 use crate::tx::{Row, Tx};
 use crate::value::{limit as rows, size};
-use crate::{gc, link, repository};
+use crate::{gc, link, repository, subject};
 
 /// Where the bytes of a blob lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +88,7 @@ impl Db {
         let (name, actor) = (repository.clone(), actor.clone());
         self.write(move |tx| {
             Box::pin(async move {
+                subject::check_decision(tx, &actor).await?;
                 if let Some((id, holder)) = &upload
                     && !end_session(tx, id, holder, &blob.location).await?
                 {
@@ -210,6 +211,7 @@ impl Db {
         let (digest, actor) = (digest.clone(), actor.clone());
         self.write(move |tx| {
             Box::pin(async move {
+                subject::check_decision(tx, &actor).await?;
                 let Some(from) = repository::find(tx, &source).await? else { return Ok(false) };
                 if !link::is_live(tx, from, &digest).await?
                     || require_accepted && live_manifest_of(tx, from.id, &digest).await?.is_none()
@@ -239,6 +241,7 @@ impl Db {
         let (name, digest, actor) = (repository.clone(), digest.clone(), actor.clone());
         self.write(move |tx| {
             Box::pin(async move {
+                subject::check_decision(tx, &actor).await?;
                 let Some(repository) = repository::find(tx, &name).await? else { return Ok(DeleteBlob::Unknown) };
                 if !link::is_live(tx, repository, &digest).await? {
                     return Ok(DeleteBlob::Unknown);

@@ -11,6 +11,10 @@ pub enum Error {
         /// What is there already.
         what: String,
     },
+    /// The rules by which it was decided that the actor may do this are not the store's any more. Nothing was changed;
+    /// decide again.
+    #[error("the rules have changed since it was decided by them")]
+    Outdated,
     /// Another process holds the database, or too many changes wait. Nothing was changed; try again later.
     #[error("the database is busy")]
     Busy,

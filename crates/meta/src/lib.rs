@@ -59,6 +59,6 @@ pub use robot::{NewRobot, OlderSecrets, RobotRow, SecretRow};
 pub use signing_key::{NewSigningKey, SigningKeyRow};
 pub use stats::{GROUP_SIZE_BOUNDS, Stats};
 pub use subject::{CredentialRow, RulesRows, SubjectKind, SubjectRow};
-pub use tag::TagRow;
+pub use tag::{DeleteTag, TagRow};
 pub use upload::{CreateUpload, Lease, UploadRow};
 pub use user::{NewUser, RemoveUser, UpdateUser, UserRow};

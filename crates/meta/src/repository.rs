@@ -6,6 +6,7 @@ use crate::actor::Actor;
 use crate::db::Db;
 use crate::error::Error;
 use crate::event::{self, Action, NewEvent};
+use crate::subject;
 use crate::tx::Tx;
 use crate::value::limit as rows;
 
@@ -130,6 +131,7 @@ impl Db {
         let (name, actor) = (name.clone(), actor.clone());
         self.write(move |tx| {
             Box::pin(async move {
+                subject::check_decision(tx, &actor).await?;
                 let changed = tx
                     .execute(
                         "UPDATE repository SET deleted_at = $1, deleted_by = $2 WHERE name = $3 AND deleted_at IS NULL",

@@ -2,11 +2,13 @@
 
 use oci::Timestamp;
 
+use crate::actor::Actor;
 use crate::db::Db;
 use crate::error::Error;
 use crate::grant::{self, GrantRow};
 use crate::robot::{self, SecretRow};
 use crate::tx::{Row, Tx};
+use crate::upload;
 
 /// What kind of subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -147,6 +149,16 @@ pub(crate) async fn change_policy(tx: &mut Tx) -> Result<(), Error> {
     tx.execute("UPDATE store SET policy_epoch = policy_epoch + 1 WHERE id = 1", &[]).await.map(drop)
 }
 
+/// Fails with [`Error::Outdated`] if rights have changed since it was decided that the actor may. Asked in the transaction
+/// of the change. On PostgreSQL this text ends in `FOR SHARE`, so that no revocation commits before the change does;
+/// SQLite has one writer.
+pub(crate) async fn check_decision(tx: &mut Tx, actor: &Actor) -> Result<(), Error> {
+    match actor.policy_epoch {
+        Some(decided) if epoch(tx).await? != decided => Err(Error::Outdated),
+        _ => Ok(()),
+    }
+}
+
 /// The row of a subject of this kind and name.
 pub(crate) async fn find(tx: &mut Tx, kind: SubjectKind, name: &str) -> Result<Option<i64>, Error> {
     tx.optional("SELECT id FROM subject WHERE name = $1 AND kind = $2", &[name.into(), kind.as_str().into()], |row| {
@@ -155,7 +167,7 @@ pub(crate) async fn find(tx: &mut Tx, kind: SubjectKind, name: &str) -> Result<O
     .await
 }
 
-/// Disables or enables a subject, with a new credential epoch. `false`: it is so already.
+/// Disables or enables a subject, with a new credential epoch; disabling ends its uploads. `false`: it is so already.
 pub(crate) async fn set_disabled(tx: &mut Tx, id: i64, disabled: bool) -> Result<bool, Error> {
     let changed = tx
         .execute(
@@ -165,14 +177,18 @@ pub(crate) async fn set_disabled(tx: &mut Tx, id: i64, disabled: bool) -> Result
         .await?;
     if changed > 0 {
         change_policy(tx).await?;
+        if disabled {
+            upload::end_all(tx, id).await?;
+        }
     }
     Ok(changed > 0)
 }
 
-/// Removes a subject with its secrets and grants.
+/// Removes a subject with its secrets, its grants and its uploads.
 pub(crate) async fn remove(tx: &mut Tx, id: i64) -> Result<(), Error> {
     tx.execute("DELETE FROM access_grant WHERE subject_id = $1", &[id.into()]).await?;
     tx.execute("DELETE FROM secret WHERE subject_id = $1", &[id.into()]).await?;
+    upload::end_all(tx, id).await?;
     tx.execute("DELETE FROM subject WHERE id = $1", &[id.into()]).await?;
     change_policy(tx).await
 }

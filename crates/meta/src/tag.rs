@@ -1,5 +1,6 @@
 //! Tags. A row is one time that a tag came to name a digest; it is closed, never removed.
 
+use oci::conditional::Precondition;
 use oci::{Digest, RepositoryName, Tag, Timestamp};
 
 use crate::actor::Actor;
@@ -7,8 +8,20 @@ use crate::db::Db;
 use crate::error::Error;
 use crate::event::{self, Action, NewEvent};
 use crate::repository::{self, RepositoryId};
+use crate::subject;
 use crate::tx::Tx;
 use crate::value::limit as rows;
+
+/// The end of [`Db::delete_tag`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteTag {
+    /// It is gone.
+    Done,
+    /// The repository has no such tag.
+    Unknown,
+    /// It points elsewhere than the precondition asks for; nothing was changed.
+    PreconditionFailed,
+}
 
 /// A tag as it is listed to people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,17 +102,28 @@ impl Db {
         .await
     }
 
-    /// Closes a tag; the manifest stays. `false`: the repository has no such tag. Event `tag.delete`. Synced.
-    pub async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag, actor: &Actor) -> Result<bool, Error> {
+    /// Closes a tag, if `precondition` holds for what it points to; the manifest stays. Event `tag.delete`. Synced.
+    pub async fn delete_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        precondition: &Precondition,
+        actor: &Actor,
+    ) -> Result<DeleteTag, Error> {
         let (name, tag, actor) = (repository.clone(), tag.clone(), actor.clone());
+        let precondition = precondition.clone();
         self.write(move |tx| {
             Box::pin(async move {
-                let Some(repository) = repository::find(tx, &name).await? else { return Ok(false) };
-                let Some(digest) = open(tx, repository, &tag).await? else { return Ok(false) };
+                subject::check_decision(tx, &actor).await?;
+                let Some(repository) = repository::find(tx, &name).await? else { return Ok(DeleteTag::Unknown) };
+                let Some(digest) = open(tx, repository, &tag).await? else { return Ok(DeleteTag::Unknown) };
+                if !precondition.holds(Some(&digest)) {
+                    return Ok(DeleteTag::PreconditionFailed);
+                }
                 close(tx, repository, &tag, None, &actor).await?;
                 let event = NewEvent::new(Action::TagDelete, &actor).repository(&name).reference(tag.as_str());
                 event::append(tx, &event.digest(&digest)).await?;
-                Ok(true)
+                Ok(DeleteTag::Done)
             })
         })
         .await

@@ -297,6 +297,16 @@ impl Db {
     }
 }
 
+/// Ends every session of an owner, even those in use; their files become garbage.
+pub(crate) async fn end_all(tx: &mut Tx, owner: i64) -> Result<(), Error> {
+    let keys = tx
+        .query("DELETE FROM upload WHERE owner = $1 RETURNING location, received", &[owner.into()], |row| {
+            Ok((row.get::<Option<String>>(0)?, row.get::<u64>(1)?))
+        })
+        .await?;
+    discard(tx, keys).await
+}
+
 async fn discard(tx: &mut Tx, keys: Vec<(Option<String>, u64)>) -> Result<(), Error> {
     for (key, received) in keys {
         if let Some(key) = key {

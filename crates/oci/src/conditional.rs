@@ -24,6 +24,25 @@ pub fn range_applies(if_range: Option<&str>, digest: &Digest) -> bool {
     if_range.is_none_or(|value| opaque(value.trim_matches(BLANK)) == digest.as_str())
 }
 
+/// What a request asks of the present state of what it is about to change: `If-Match` and `If-None-Match`, as they came.
+/// It is judged where the change is made, so that of several that found the same state only one succeeds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Precondition {
+    /// The header lines of `If-Match`: one of these must be there. None: no such header.
+    pub if_match: Option<Vec<String>>,
+    /// The header lines of `If-None-Match`: none of these may be there; `*` is anything at all. None: no such header.
+    pub if_none_match: Option<Vec<String>>,
+}
+
+impl Precondition {
+    /// Whether it holds where `current` is there now.
+    pub fn holds(&self, current: Option<&Digest>) -> bool {
+        let names =
+            |lines: &[String]| current.is_some_and(|digest| none_match(lines.iter().map(String::as_str), digest));
+        self.if_match.as_deref().is_none_or(names) && !self.if_none_match.as_deref().is_some_and(names)
+    }
+}
+
 const BLANK: [char; 2] = [' ', '\t'];
 
 fn opaque(tag: &str) -> &str {
@@ -60,6 +79,25 @@ mod tests {
         }
         assert!(none_match([etag(&other).as_str(), tag.as_str()], &digest));
         assert!(!none_match([], &digest));
+    }
+
+    #[test]
+    fn preconditions() {
+        let (digest, other) = (Hasher::digest(Algorithm::Sha256, b"a"), Hasher::digest(Algorithm::Sha256, b"b"));
+        let lines = |value: String| Some(vec![value]);
+        for (if_match, if_none_match, nothing, same, another) in [
+            (None, None, true, true, true),
+            (lines(etag(&digest)), None, false, true, false),
+            (lines("*".to_owned()), None, false, true, true),
+            (None, lines("*".to_owned()), true, false, false),
+            (None, lines(etag(&digest)), true, false, true),
+            (lines("*".to_owned()), lines(etag(&other)), false, true, false),
+            (Some(vec![]), None, false, false, false),
+        ] {
+            let condition = Precondition { if_match, if_none_match };
+            let found = [None, Some(&digest), Some(&other)].map(|current| condition.holds(current));
+            assert_eq!(found, [nothing, same, another], "{condition:?}");
+        }
     }
 
     #[test]

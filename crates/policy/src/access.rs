@@ -213,6 +213,12 @@ impl Access {
         }
     }
 
+    /// The number of the rules that were decided by; none for the system, which no rules bind. A change that is made on
+    /// this decision compares it with the store's number of that moment.
+    pub fn epoch(&self) -> Option<i64> {
+        self.basis.as_ref().map(|(rules, _)| rules.epoch())
+    }
+
     /// How events call the caller: `user:alice`, `robot:…`, `anonymous`, `socket` or `system`.
     pub fn label(&self) -> String {
         self.basis.as_ref().map_or_else(|| "system".to_owned(), |(rules, _)| label(rules, &self.caller))

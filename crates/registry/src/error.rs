@@ -28,8 +28,7 @@ pub enum Error {
     /// No such upload session, for this caller in this repository.
     #[error("the upload does not exist: it was finished, cancelled or has expired")]
     UploadUnknown,
-    /// The bytes offered do not follow those received, or another request is sending to this upload. The session
-    /// lives on.
+    /// The bytes offered do not follow those received. The session lives on.
     #[error("the upload {id} continues at byte {offset}")]
     OutOfRange {
         /// The upload.
@@ -37,6 +36,17 @@ pub enum Error {
         /// Where the next byte goes.
         offset: u64,
     },
+    /// Another request is sending to this upload. The session lives on; try again.
+    #[error("another request is sending to the upload {id}, which has {offset} bytes so far")]
+    UploadBusy {
+        /// The upload.
+        id: UploadId,
+        /// What the last request that ended has left it with.
+        offset: u64,
+    },
+    /// What is there now is not what the request's precondition asks for. Nothing was done.
+    #[error("the precondition does not hold")]
+    PreconditionFailed,
     /// The manifest names blobs that are not in the repository.
     #[error("{} blobs of the manifest are not in this repository", .0.len())]
     MissingBlobs(Vec<Digest>),

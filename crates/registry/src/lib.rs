@@ -1,7 +1,8 @@
 //! The operations of the registry, each of which takes proof of access.
 //!
 //! Free functions over a [`Registry`]. Every operation reads the repository from the `Access` it is given, so an
-//! operation on a repository that was not authorized does not compile. Here bytes (`blobs`) and rows (`meta`) are put
+//! operation on a repository that was not authorized does not compile. One that changes something takes a [`Right`]: the
+//! way to the `Access` of the moment at which it is done. Here bytes (`blobs`) and rows (`meta`) are put
 //! in order: bytes are durable before a row names them, and are removed after the last row that named them.
 
 pub mod accounts;
@@ -16,6 +17,7 @@ pub mod manifest;
 pub mod pull;
 pub mod push;
 pub mod repository;
+mod right;
 mod room;
 
 use std::pin::Pin;
@@ -28,6 +30,7 @@ use oci::{Clock, Random, Timestamp};
 use policy::{Access, AdminAccess};
 
 pub use error::{BoxError, Error};
+pub use right::Right;
 pub use room::Reservation;
 
 /// The body of a request as the server hands it over. An error means that the client is gone, was too slow, or broke
@@ -139,9 +142,10 @@ impl Authority<'_> {
     }
 }
 
-/// Who does it, for the event.
+/// Who does it, for the event, and by which rules.
 pub(crate) fn actor(access: &Access) -> meta::Actor {
-    actor_of(access.subject_id(), access.label(), access.caller())
+    let actor = actor_of(access.subject_id(), access.label(), access.caller());
+    meta::Actor { policy_epoch: access.epoch(), ..actor }
 }
 
 fn actor_of(subject: Option<policy::SubjectId>, name: String, caller: &policy::Caller) -> meta::Actor {
@@ -151,5 +155,6 @@ fn actor_of(subject: Option<policy::SubjectId>, name: String, caller: &policy::C
         credential: caller.credential_id.clone(),
         source: caller.source.clone(),
         request_id: caller.request_id.clone(),
+        policy_epoch: None,
     }
 }

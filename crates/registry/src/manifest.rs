@@ -1,11 +1,15 @@
 //! Storing manifests and pointing tags at them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use meta::{Edge, EdgeKind, NewManifest, PushManifest, TagRight, TagVerb};
+use oci::conditional::Precondition;
 use oci::{Algorithm, Digest, Error as OciError, ErrorCode, Hasher, Manifest, ManifestKind, Reference, Tag};
-use policy::{Access, Caller, Verb};
+use policy::{Caller, Verb};
 
-use crate::{Error, Registry, Reservation, actor};
+use crate::right::Decisions;
+use crate::{Error, Registry, Reservation, Right, actor};
 
 /// Under what a manifest is pushed.
 #[derive(Clone, Debug)]
@@ -14,6 +18,8 @@ pub struct Target {
     pub reference: Reference,
     /// Further tags (`?tag=`), only with a digest.
     pub tags: Vec<Tag>,
+    /// What has to be under the reference now.
+    pub precondition: Precondition,
 }
 
 /// A stored manifest.
@@ -42,7 +48,7 @@ pub async fn reserve(r: &Registry, caller: &Caller, length: usize) -> Result<Res
 /// nothing does: a missing blob, or a tag that the caller may not create or move, refuses the whole push.
 pub async fn push(
     r: &Registry,
-    access: &Access,
+    right: &dyn Right,
     target: Target,
     content_type: Option<&str>,
     bytes: Bytes,
@@ -68,14 +74,11 @@ pub async fn push(
     let manifest = manifest?;
     let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
     let warnings = warnings(&manifest, r.settings().sparse_images);
-    let new = new_manifest(manifest, digest.clone(), bytes, r.settings().sparse_images);
-    let rights = tags.iter().map(|tag| TagRight {
-        tag: tag.clone(),
-        create: access.may_tag(Verb::TagCreate, tag),
-        move_: access.may_tag(Verb::TagMove, tag),
-    });
-    match r.db().push_manifest(access.repository(), new, rights.collect(), &actor(access)).await? {
+    let new = Arc::new(new_manifest(manifest, digest.clone(), bytes, r.settings().sparse_images));
+    let condition = Some((target.reference, target.precondition));
+    match commit(r, right, new, &tags, condition).await? {
         PushManifest::Done { .. } => Ok(Pushed { digest, subject, tags, warnings }),
+        PushManifest::PreconditionFailed => Err(Error::PreconditionFailed),
         PushManifest::MissingBlobs(missing) => Err(Error::MissingBlobs(missing)),
         PushManifest::TagDenied { tag, verb } => {
             let verb = match verb {
@@ -83,6 +86,30 @@ pub async fn push(
                 TagVerb::Move => Verb::TagMove,
             };
             Err(Error::TagDenied { tag, verb })
+        }
+    }
+}
+
+/// The transaction, by the rights of its moment.
+async fn commit(
+    r: &Registry,
+    right: &dyn Right,
+    new: Arc<NewManifest>,
+    tags: &[Tag],
+    condition: Option<(Reference, Precondition)>,
+) -> Result<PushManifest, Error> {
+    let mut decisions = Decisions::on(right);
+    loop {
+        let access = decisions.next().await?;
+        let rights = tags.iter().map(|tag| TagRight {
+            tag: tag.clone(),
+            create: access.may_tag(Verb::TagCreate, tag),
+            move_: access.may_tag(Verb::TagMove, tag),
+        });
+        let (name, actor) = (access.repository(), actor(&access));
+        match r.db().push_manifest_if(name, new.clone(), rights.collect(), condition.clone(), &actor).await {
+            Err(meta::Error::Outdated) => {}
+            done => return Ok(done?),
         }
     }
 }

@@ -4,7 +4,8 @@ use meta::{RepositoryDetails, RepositoryRow, TagRow};
 use oci::RepositoryName;
 use policy::AdminAccess;
 
-use crate::{Error, Registry, actor};
+use crate::right::Decisions;
+use crate::{Error, Registry, Right, actor};
 
 /// All repositories in the order of their names, after `after`.
 pub async fn list(
@@ -22,10 +23,17 @@ pub async fn show(r: &Registry, _: &AdminAccess, name: &RepositoryName) -> Resul
 }
 
 /// Deletes a repository with all that is in it; collection removes the bytes.
-pub async fn delete(r: &Registry, access: &AdminAccess, name: &RepositoryName) -> Result<(), Error> {
-    match r.db().delete_repository(name, &actor(&access.repository(name))).await? {
-        true => Ok(()),
-        false => Err(Error::NameUnknown),
+/// The right is that of an administrator, [`AdminAccess::repository`].
+pub async fn delete(r: &Registry, right: &dyn Right) -> Result<(), Error> {
+    let mut decisions = Decisions::on(right);
+    loop {
+        let access = decisions.next().await?;
+        match r.db().delete_repository(access.repository(), &actor(&access)).await {
+            Err(meta::Error::Outdated) => {}
+            Ok(true) => return Ok(()),
+            Ok(false) => return Err(Error::NameUnknown),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

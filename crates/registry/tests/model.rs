@@ -160,7 +160,7 @@ impl Model {
 
     /// In one request, or in pieces, some of which break off.
     async fn send(&mut self, access: &Access, digest: &Digest, content: &[u8]) -> Result<(), Error> {
-        let (r, again) = (self.world.registry.clone(), || Ok(access.clone()));
+        let (r, again) = (self.world.registry.clone(), access.clone());
         if self.dice.below(3) == 0 {
             return push::monolithic(&r, access, digest, None, body(content), &again).await.map(drop);
         }
@@ -227,7 +227,7 @@ impl Model {
             0 => push::mount_from_anywhere(&self.world.registry, &access, &digest).await.unwrap(),
             _ => {
                 let from = common::name(self.dice.pick::<&str>(&REPOSITORIES));
-                push::mount(&self.world.registry, &access, &access.source(&from).unwrap(), &digest).await.unwrap()
+                push::mount(&self.world.registry, &access, &from, &digest).await.unwrap()
             }
         };
         self.log.push(format!("mount {digest} to {name}: {done}"));

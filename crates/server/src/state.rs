@@ -64,6 +64,21 @@ impl RulesHandle {
     /// When the database cannot be read; the old rules stay.
     pub async fn reload(&self) -> Result<(), Error> {
         let _alone = self.0.reloading.lock().await;
+        self.read().await
+    }
+
+    /// [`RulesHandle::reload`], if the rules are not the database's any more. Of many that find that out at the same time one
+    /// reads.
+    ///
+    /// # Errors
+    /// When the database cannot be read; the old rules stay.
+    pub async fn refresh(&self) -> Result<(), Error> {
+        let _alone = self.0.reloading.lock().await;
+        let epoch = self.0.db.policy_epoch().await.map_err(|error| Error::Database(Box::new(error)))?;
+        if epoch == self.load().epoch() { Ok(()) } else { self.read().await }
+    }
+
+    async fn read(&self) -> Result<(), Error> {
         let rows = self.0.db.rules().await.map_err(|error| Error::Database(Box::new(error)))?;
         self.0.rules.store(Arc::new(rules(rows)));
         Ok(())

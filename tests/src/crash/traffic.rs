@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -39,6 +39,7 @@ pub(super) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     in_flight: AtomicUsize,
+    doomed: AtomicBool,
     /// What the workers did.
     pub totals: Totals,
     /// How the server goes away.
@@ -83,6 +84,10 @@ impl Shared {
         self.in_flight.fetch_add(1, Ordering::SeqCst);
         let result = request();
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        let result = match self.doomed.load(Ordering::SeqCst) {
+            true => Err(io::Error::other("answered while the power failed")),
+            false => result,
+        };
         let count = if result.is_ok() { &self.totals.acknowledged } else { &self.totals.cut };
         count.fetch_add(1, Ordering::Relaxed);
         result
@@ -113,6 +118,7 @@ impl Traffic {
             state: Mutex::default(),
             changed: Condvar::new(),
             in_flight: AtomicUsize::new(0),
+            doomed: AtomicBool::new(false),
             totals: Totals::default(),
             end,
         });
@@ -145,6 +151,7 @@ impl Traffic {
         let mut state = self.shared.lock();
         state.address = Some(server.address());
         state.round += 1;
+        self.shared.doomed.store(false, Ordering::SeqCst);
         self.shared.changed.notify_all();
     }
 
@@ -158,6 +165,13 @@ impl Traffic {
             std::hint::spin_loop();
         }
         false
+    }
+
+    /// From now on an answer promises nothing: the power is about to fail. A kernel whose file system is shut down goes
+    /// on running, which no machine without power does, and a sync that is caught in the middle may return as if it had
+    /// succeeded (XFS unpins an inode whose log it has just dropped, and then finds nothing left to force).
+    pub fn doom(&self) {
+        self.shared.doomed.store(true, Ordering::SeqCst);
     }
 
     /// Waits until all workers have noticed that the server is gone.

@@ -177,6 +177,57 @@ pub async fn grants(bench: &Bench) {
     assert!(told[0].detail.as_deref().unwrap().contains("\"user:bob\""));
 }
 
+/// A change that was decided on by other rules than those of the moment is not made. Whoever is disabled or removed has
+/// no uploads any more.
+pub async fn decisions(bench: &Bench) {
+    let (db, app) = (&bench.db, name("team/app"));
+    let pushed = bench.push_blob("team/app", 1, "key-1").await;
+    let manifest = image("m", &[]);
+    db.push_manifest(&app, manifest.clone(), vec![any("v")], &alice()).await.unwrap();
+    let bob = db.create_user(user("bob"), &alice()).await.unwrap();
+    let old = Actor { policy_epoch: Some(db.policy_epoch().await.unwrap()), ..alice() };
+    let grant = give(bench, Some(bob.id), "team/**").await;
+    let before = db.events(&EventFilter::default(), None, 100).await.unwrap().len();
+    let outdated = |end: Result<(), Error>| assert!(matches!(end, Err(Error::Outdated)), "{end:?}");
+    outdated(db.push_manifest(&app, image("n", &[]), vec![any("w")], &old).await.map(drop));
+    outdated(db.finish_upload(&app, None, blob(2, "key-2"), &old).await.map(drop));
+    outdated(db.mount_blob(&name("team/other"), &app, &pushed, false, &old).await.map(drop));
+    outdated(db.delete_tag(&app, &tag("v"), &FREE, &old).await.map(drop));
+    outdated(db.delete_manifest(&app, &manifest.digest, Box::new(|_| true), &FREE, &old).await.map(drop));
+    outdated(db.delete_blob(&app, &pushed, &old).await.map(drop));
+    outdated(db.delete_repository(&app, &old).await.map(drop));
+    assert_eq!(db.events(&EventFilter::default(), None, 100).await.unwrap().len(), before);
+
+    // A session outlives that: the rules are asked again, and it is finished.
+    db.create_upload("one", &app, bob.id, None, 9).await.unwrap();
+    let lease = db.lease_upload(&app, "one", bob.id, "request", HOUR).await.unwrap();
+    assert!(matches!(lease, crate::Lease::Taken(_)));
+    outdated(db.finish_upload(&app, Some(("one", "request")), blob(2, "key-2"), &old).await.map(drop));
+    let new = || async { Actor { policy_epoch: Some(db.policy_epoch().await.unwrap()), ..alice() } };
+    let done = db.finish_upload(&app, Some(("one", "request")), blob(2, "key-2"), &new().await).await.unwrap();
+    assert_eq!(done, crate::Finish::Done);
+    db.delete_tag(&app, &tag("v"), &FREE, &new().await).await.unwrap();
+
+    let actor = new().await;
+    db.remove_grant(grant.id, &alice()).await.unwrap();
+    outdated(db.delete_blob(&app, &pushed, &actor).await.map(drop));
+    for (id, end) in [("two", false), ("three", true)] {
+        db.create_upload(id, &app, bob.id, None, 9).await.unwrap();
+        db.create_upload(&format!("other-{id}"), &app, bob.id + 1, None, 9).await.unwrap();
+        db.lease_upload(&app, id, bob.id, "request", HOUR).await.unwrap();
+        assert!(db.name_upload_key(id, "request", &format!("key-{id}")).await.unwrap());
+        match end {
+            false => assert!(update(bench, "bob", None, Some(true)).await.disabled),
+            true => assert_eq!(db.remove_user("bob", &alice()).await.unwrap(), RemoveUser::Done),
+        }
+        assert_eq!(db.upload(&app, id, bob.id).await.unwrap(), None);
+        assert!(bench.garbage_keys().await.contains(&format!("key-{id}")));
+        assert!(!db.name_upload_key(id, "request", "key").await.unwrap());
+    }
+    assert_eq!(db.count_uploads().await.unwrap(), 2, "those of others stay");
+    bench.assert_sound().await;
+}
+
 /// Keys are kept wrapped, retired and never lost.
 pub async fn signing_keys(bench: &Bench) {
     let db = &bench.db;

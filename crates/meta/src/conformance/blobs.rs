@@ -99,7 +99,7 @@ pub async fn deleted_blobs(bench: &Bench) {
     );
     bench.push_blob("team/copy", 1, "key-3").await;
     assert!(db.blob(&copy, &layer).await.unwrap().is_some());
-    db.delete_manifest(&app, &pushed.digest, Box::new(|_| true), &alice()).await.unwrap();
+    db.delete_manifest(&app, &pushed.digest, Box::new(|_| true), &FREE, &alice()).await.unwrap();
     assert_eq!(db.delete_blob(&app, &layer, &alice()).await.unwrap(), DeleteBlob::Done);
     assert_eq!(bench.told(Action::BlobDelete).await.len(), 2);
     bench.assert_sound().await;

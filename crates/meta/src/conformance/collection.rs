@@ -25,7 +25,7 @@ pub async fn graces(bench: &Bench) {
     assert_eq!(db.blob(&app, &small.digest).await.unwrap(), None);
     assert_eq!(bench.garbage_keys().await, BTreeSet::from(["key-1".to_owned(), "key-3".to_owned()]));
 
-    db.delete_manifest(&app, &digest("m"), Box::new(|_| true), &alice()).await.unwrap();
+    db.delete_manifest(&app, &digest("m"), Box::new(|_| true), &FREE, &alice()).await.unwrap();
     bench.pass(GRACE - Duration::from_millis(1));
     assert_eq!(bench.collect().await, [0, 0, 0], "the grace counts from the deletion");
     assert!(db.blob(&app, &layer).await.unwrap().is_some());
@@ -36,7 +36,7 @@ pub async fn graces(bench: &Bench) {
     assert!(db.manifest_by_tag(&copy, &tag("v"), u64::MAX).await.unwrap().is_some(), "the body is the other's too");
     bench.assert_sound().await;
 
-    db.delete_manifest(&copy, &digest("m"), Box::new(|_| true), &alice()).await.unwrap();
+    db.delete_manifest(&copy, &digest("m"), Box::new(|_| true), &FREE, &alice()).await.unwrap();
     bench.pass(GRACE);
     let cutoff = bench.now().minus(GRACE);
     let plan = db.gc_plan(bench.now(), cutoff, cutoff).await.unwrap();
@@ -72,7 +72,7 @@ pub async fn touch_before_reference(bench: &Bench) {
     assert_eq!(bench.collect().await, [0, 0, 0]);
 
     for text in ["m", "n"] {
-        db.delete_manifest(&app, &digest(text), Box::new(|_| true), &alice()).await.unwrap();
+        db.delete_manifest(&app, &digest(text), Box::new(|_| true), &FREE, &alice()).await.unwrap();
     }
     bench.pass(GRACE);
     assert_eq!(bench.collect().await, [2, 1, 1]);

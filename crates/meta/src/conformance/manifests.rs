@@ -1,7 +1,7 @@
 //! Manifests, tags, referrers, lists.
 
 use super::*;
-use crate::{DeleteManifest, ManifestRow, ManifestStat, PushManifest, TagChange, TagVerb};
+use crate::{DeleteManifest, DeleteTag, ManifestRow, ManifestStat, PushManifest, TagChange, TagVerb};
 
 /// What was pushed is served, byte for byte, with the media type of its repository.
 pub async fn manifest_life(bench: &Bench) {
@@ -66,8 +66,11 @@ pub async fn tag_rights(bench: &Bench) {
     let changes = vec![TagChange { tag: tag("v"), old: Some(digest("m1")) }];
     assert_eq!(moved, PushManifest::Done { created: true, changes });
     assert_eq!(db.manifest_by_tag(&app, &tag("v"), u64::MAX).await.unwrap().unwrap().digest, digest("m2"));
-    assert!(db.delete_tag(&app, &tag("v"), &alice()).await.unwrap());
-    assert!(!db.delete_tag(&app, &tag("v"), &alice()).await.unwrap());
+    let (v, stale) = (tag("v"), if_match(&digest("m1")));
+    assert_eq!(db.delete_tag(&app, &v, &stale, &alice()).await.unwrap(), DeleteTag::PreconditionFailed);
+    let delete = || db.delete_tag(&app, &v, &FREE, &ALICE);
+    assert_eq!(delete().await.unwrap(), DeleteTag::Done);
+    assert_eq!(delete().await.unwrap(), DeleteTag::Unknown);
     assert_eq!(db.manifest_by_tag(&app, &tag("v"), u64::MAX).await.unwrap(), None);
     assert!(db.manifest_by_digest(&app, &digest("m2"), u64::MAX).await.unwrap().is_some());
     assert_eq!(push("m2", right("v", false, true)).await.unwrap(), denied("v", TagVerb::Create));
@@ -80,6 +83,54 @@ pub async fn tag_rights(bench: &Bench) {
 }
 
 static ALICE: std::sync::LazyLock<Actor> = std::sync::LazyLock::new(alice);
+
+fn if_match(digest: &Digest) -> Precondition {
+    Precondition { if_match: Some(vec![oci::conditional::etag(digest)]), if_none_match: None }
+}
+
+/// Of several that found the same state only one changes it, by tag and by digest.
+pub async fn preconditions(bench: &Bench) {
+    let (db, app) = (&bench.db, name("team/app"));
+    let create = || Precondition { if_match: None, if_none_match: Some(vec!["*".to_owned()]) };
+    let push = |text: &'static str, reference: Reference, precondition| {
+        let tags = match &reference {
+            Reference::Tag(tag) => vec![TagRight { tag: tag.clone(), create: true, move_: true }],
+            Reference::Digest(_) => vec![],
+        };
+        let condition = Some((reference, precondition));
+        db.push_manifest_if(&app, image(text, &[]), tags, condition, &ALICE)
+    };
+    let by_tag = || Reference::Tag(tag("v"));
+    let failed = PushManifest::PreconditionFailed;
+    assert_eq!(push("m1", by_tag(), if_match(&digest("m1"))).await.unwrap(), failed, "nothing is there");
+    assert!(!db.repository_exists(&app).await.unwrap());
+    push("m1", by_tag(), create()).await.unwrap();
+    assert_eq!(push("m2", by_tag(), create()).await.unwrap(), failed);
+    let raced = ["m2", "m3", "m4", "m5"].map(|text| push(text, by_tag(), if_match(&digest("m1"))));
+    let ends = futures_util::future::join_all(raced).await.into_iter().map(Result::unwrap);
+    assert_eq!(ends.filter(|end| *end == failed).count(), 3);
+
+    let by_digest = |text| Reference::Digest(digest(text));
+    push("d", by_digest("d"), create()).await.unwrap();
+    assert_eq!(push("d", by_digest("d"), create()).await.unwrap(), failed);
+    let judge = || Box::new(|_: &Tag| true);
+    let kept = db.delete_manifest(&app, &digest("d"), judge(), &if_match(&digest("m1")), &alice()).await.unwrap();
+    assert_eq!(kept, DeleteManifest::PreconditionFailed);
+    let gone = db.delete_manifest(&app, &digest("d"), judge(), &if_match(&digest("d")), &alice()).await.unwrap();
+    assert_eq!(gone, DeleteManifest::Done { tags: vec![] });
+    push("d", by_digest("d"), create()).await.unwrap();
+
+    // Whoever would be refused anyway is refused for that.
+    let rights = vec![TagRight { tag: tag("v"), create: true, move_: false }];
+    let condition = Some((by_tag(), create()));
+    let refused = db.push_manifest_if(&app, image("m9", &[]), rights, condition, &alice()).await.unwrap();
+    assert_eq!(refused, PushManifest::TagDenied { tag: tag("v"), verb: TagVerb::Move });
+    let condition = Some((by_tag(), create()));
+    let missing = image("m9", &[&digest("x")]);
+    let refused = db.push_manifest_if(&app, missing, vec![any("v")], condition, &alice()).await.unwrap();
+    assert_eq!(refused, PushManifest::MissingBlobs(vec![digest("x")]));
+    bench.assert_sound().await;
+}
 
 /// One tag that is refused, or one blob that is missing, and nothing is done at all.
 pub async fn all_or_nothing(bench: &Bench) {
@@ -113,7 +164,7 @@ pub async fn deleted_manifests(bench: &Bench) {
     let pushed = image("m", &[&layer]);
     db.push_manifest(&app, pushed.clone(), vec![any("a"), any("b")], &alice()).await.unwrap();
     db.push_manifest(&app, image("other", &[]), vec![any("c")], &alice()).await.unwrap();
-    let delete = |judge: fn(&Tag) -> bool| db.delete_manifest(&app, &pushed.digest, Box::new(judge), &ALICE);
+    let delete = |judge: fn(&Tag) -> bool| db.delete_manifest(&app, &pushed.digest, Box::new(judge), &FREE, &ALICE);
     assert_eq!(delete(|tag| tag.as_str() == "a").await.unwrap(), DeleteManifest::TagDenied(tag("b")));
     assert_eq!(db.tags(&app, None, 10).await.unwrap().unwrap().len(), 3);
     assert_eq!(delete(|_| true).await.unwrap(), DeleteManifest::Done { tags: vec![tag("a"), tag("b")] });
@@ -186,7 +237,7 @@ pub async fn referrers(bench: &Bench) {
         (first[0].artifact_type.as_deref(), first[0].annotations.as_deref()),
         (Some("a/b"), Some("{\"k\":\"v\"}"))
     );
-    db.delete_manifest(&app, &all[0], Box::new(|_| true), &alice()).await.unwrap();
+    db.delete_manifest(&app, &all[0], Box::new(|_| true), &FREE, &alice()).await.unwrap();
     let left = db.referrers(&app, &subject, Some("no digest"), 10).await.unwrap();
     assert_eq!(left.iter().map(|row| &row.digest).collect::<Vec<_>>(), all[1..].iter().collect::<Vec<_>>());
 }

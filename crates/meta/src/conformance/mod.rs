@@ -15,15 +15,17 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use oci::{Algorithm, Clock, Digest, Hasher, RepositoryName, Tag, Timestamp};
+use oci::conditional::Precondition;
+use oci::{Algorithm, Clock, Digest, Hasher, Reference, RepositoryName, Tag, Timestamp};
 
 use crate::{Action, Actor, Db, Edge, EdgeKind, EventFilter, EventRow, Location, NewBlob, NewManifest, TagRight};
 
-pub use accounts::{events, grants, idempotency, robots, signing_keys, users};
+pub use accounts::{decisions, events, grants, idempotency, robots, signing_keys, users};
 pub use blobs::{blob_life, deleted_blobs, mounts, replaced_bytes};
 pub use collection::{checks, deleted_repositories, graces, holds, touch_before_reference};
 pub use manifests::{
-    all_or_nothing, catalog, deleted_manifests, manifest_life, referrers, sparse_indexes, tag_lists, tag_rights,
+    all_or_nothing, catalog, deleted_manifests, manifest_life, preconditions, referrers, sparse_indexes, tag_lists,
+    tag_rights,
 };
 pub use uploads::{expiry, finishing, leases, sessions};
 
@@ -134,6 +136,7 @@ pub fn alice() -> Actor {
         credential: "basic".to_owned(),
         source: "192.0.2.1".to_owned(),
         request_id: "request-1".to_owned(),
+        policy_epoch: None,
     }
 }
 
@@ -171,6 +174,9 @@ pub fn image(text: &str, layers: &[&Digest]) -> NewManifest {
         required: layers.iter().map(|layer| (*layer).clone()).collect(),
     }
 }
+
+/// What asks for nothing.
+pub static FREE: Precondition = Precondition { if_match: None, if_none_match: None };
 
 /// Every right to a tag.
 pub fn any(text: &str) -> TagRight {

@@ -1,5 +1,6 @@
 //! Deleting a manifest: its row stays, `deleted`, for the grace; its edges go at once.
 
+use oci::conditional::Precondition;
 use oci::{Digest, RepositoryName, Tag};
 
 use crate::actor::Actor;
@@ -8,7 +9,7 @@ use crate::error::Error;
 use crate::event::{self, Action, NewEvent};
 use crate::repository::RepositoryId;
 use crate::tx::Tx;
-use crate::{link, repository, tag};
+use crate::{link, repository, subject, tag};
 
 /// Whether the caller may delete this tag.
 pub type TagJudge = Box<dyn Fn(&Tag) -> bool + Send>;
@@ -25,21 +26,26 @@ pub enum DeleteManifest {
     Unknown,
     /// The caller may not delete this tag, which points to it; nothing was changed.
     TagDenied(Tag),
+    /// The precondition does not hold for it; nothing was changed.
+    PreconditionFailed,
 }
 
 impl Db {
-    /// Deletes a manifest from a repository, with every tag that points to it: each must pass `may_delete_tag`, or
-    /// nothing is done. What it named has a full grace from now. Events `tag.delete` and `manifest.delete`. Synced.
+    /// Deletes a manifest from a repository, with every tag that points to it: each must pass `may_delete_tag` and the
+    /// manifest `precondition`, or nothing is done. What it named has a full grace from now. Events `tag.delete` and `manifest.delete`. Synced.
     pub async fn delete_manifest(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
         may_delete_tag: TagJudge,
+        precondition: &Precondition,
         actor: &Actor,
     ) -> Result<DeleteManifest, Error> {
+        let precondition = precondition.clone();
         let (name, digest, actor) = (repository.clone(), digest.clone(), actor.clone());
         self.write(move |tx| {
             Box::pin(async move {
+                subject::check_decision(tx, &actor).await?;
                 let Some(repository) = repository::find(tx, &name).await? else { return Ok(DeleteManifest::Unknown) };
                 let id = tx
                     .optional(
@@ -52,6 +58,9 @@ impl Db {
                 let tags = tag::pointing_to(tx, repository, &digest).await?;
                 if let Some(denied) = tags.iter().find(|tag| !may_delete_tag(tag)) {
                     return Ok(DeleteManifest::TagDenied(denied.clone()));
+                }
+                if !precondition.holds(Some(&digest)) {
+                    return Ok(DeleteManifest::PreconditionFailed);
                 }
                 for tag in &tags {
                     tag::close(tx, repository, tag, None, &actor).await?;

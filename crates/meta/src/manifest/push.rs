@@ -1,9 +1,11 @@
 //! Pushing a manifest: one transaction, all or nothing.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use oci::{Digest, RepositoryName, Tag};
+use oci::conditional::Precondition;
+use oci::{Digest, Reference, RepositoryName, Tag};
 
 use super::{EdgeKind, NewManifest, TagRight, TagVerb};
 use crate::actor::Actor;
@@ -13,7 +15,7 @@ use crate::event::{self, Action, NewEvent};
 use crate::repository::RepositoryId;
 use crate::tx::Tx;
 use crate::value::size;
-use crate::{link, repository, tag};
+use crate::{link, repository, subject, tag};
 
 /// The end of [`Db::push_manifest`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub enum PushManifest {
         /// What would have been done to it.
         verb: TagVerb,
     },
+    /// What is there is not what the precondition asks for; nothing was changed.
+    PreconditionFailed,
 }
 
 /// What a push did to a tag.
@@ -47,8 +51,9 @@ pub struct TagChange {
 
 struct Push {
     name: RepositoryName,
-    manifest: NewManifest,
+    manifest: Arc<NewManifest>,
     tags: Vec<TagRight>,
+    condition: Option<(Reference, Precondition)>,
     actor: Actor,
     touch_after: Duration,
 }
@@ -64,12 +69,32 @@ impl Db {
     pub async fn push_manifest(
         &self,
         repository: &RepositoryName,
-        manifest: NewManifest,
+        manifest: impl Into<Arc<NewManifest>>,
         tags: Vec<TagRight>,
         actor: &Actor,
     ) -> Result<PushManifest, Error> {
-        let push =
-            Push { name: repository.clone(), manifest, tags, actor: actor.clone(), touch_after: self.touch_after() };
+        self.push_manifest_if(repository, manifest, tags, None, actor).await
+    }
+
+    /// [`Db::push_manifest`], provided that the precondition holds for what the reference (the digest, or one of the tags)
+    /// names at that moment. Judged last, as the specification of HTTP wants it: whoever would be refused anyway is
+    /// refused for that.
+    pub async fn push_manifest_if(
+        &self,
+        repository: &RepositoryName,
+        manifest: impl Into<Arc<NewManifest>>,
+        tags: Vec<TagRight>,
+        condition: Option<(Reference, Precondition)>,
+        actor: &Actor,
+    ) -> Result<PushManifest, Error> {
+        let push = Push {
+            name: repository.clone(),
+            manifest: manifest.into(),
+            tags,
+            condition,
+            actor: actor.clone(),
+            touch_after: self.touch_after(),
+        };
         self.write(move |tx| {
             Box::pin(async move {
                 let result = run(tx, &push).await?;
@@ -84,6 +109,7 @@ impl Db {
 }
 
 async fn run(tx: &mut Tx, push: &Push) -> Result<PushManifest, Error> {
+    subject::check_decision(tx, &push.actor).await?;
     let repository = repository::ensure(tx, &push.name, &push.actor).await?;
     let changes = match judge(tx, repository, push).await? {
         Ok(changes) => changes,
@@ -98,6 +124,11 @@ async fn run(tx: &mut Tx, push: &Push) -> Result<PushManifest, Error> {
     }
     if !missing.is_empty() {
         return Ok(PushManifest::MissingBlobs(missing));
+    }
+    if let Some((reference, precondition)) = &push.condition
+        && !precondition.holds(current(tx, repository, reference).await?.as_ref())
+    {
+        return Ok(PushManifest::PreconditionFailed);
     }
     let (id, created) = upsert(tx, repository, push).await?;
     for edge in push.manifest.edges.iter().filter(|edge| edge.kind != EdgeKind::Subject) {
@@ -116,6 +147,21 @@ async fn run(tx: &mut Tx, push: &Push) -> Result<PushManifest, Error> {
             .await?;
     }
     Ok(PushManifest::Done { created, changes })
+}
+
+/// What the reference names now, in quarantine or not.
+async fn current(tx: &mut Tx, repository: RepositoryId, reference: &Reference) -> Result<Option<Digest>, Error> {
+    match reference {
+        Reference::Tag(tag) => tag::open(tx, repository, tag).await,
+        Reference::Digest(digest) => {
+            tx.optional(
+                "SELECT digest FROM manifest WHERE repository_id = $1 AND digest = $2 AND state <> 'deleted'",
+                &[repository.id.into(), digest.into()],
+                |row| row.get(0),
+            )
+            .await
+        }
+    }
 }
 
 /// What is to be done to each tag, or the first that the caller may not do.

@@ -7,8 +7,8 @@ use oci::Digest;
 use proptest::prelude::*;
 
 use super::disk;
-use crate::conformance::{Bench, GRACE, HOUR, alice, any, blob, digest, image, name, tag};
-use crate::{Actor, DeleteBlob, DeleteManifest, PushManifest};
+use crate::conformance::{Bench, FREE, GRACE, HOUR, alice, any, blob, digest, image, name, tag};
+use crate::{Actor, DeleteBlob, DeleteManifest, DeleteTag, PushManifest};
 
 const REPOSITORIES: [&str; 2] = ["team/a", "team/b"];
 
@@ -103,8 +103,11 @@ impl Model {
                 let there = self.repositories[*repository].manifests.contains(manifest);
                 let digest = digest(&format!("manifest {manifest}"));
                 let judge = Box::new(|_: &oci::Tag| true);
-                let deleted =
-                    bench.db.delete_manifest(&name(REPOSITORIES[*repository]), &digest, judge, &alice()).await.unwrap();
+                let deleted = bench
+                    .db
+                    .delete_manifest(&name(REPOSITORIES[*repository]), &digest, judge, &FREE, &alice())
+                    .await
+                    .unwrap();
                 assert_eq!(matches!(deleted, DeleteManifest::Done { .. }), there);
                 if there {
                     self.delete_manifest(*repository, *manifest);
@@ -113,8 +116,9 @@ impl Model {
             Step::DeleteTag { repository, tag: number } => {
                 let there = self.repositories[*repository].tags.remove(number).is_some();
                 let tag = tag(&format!("v{number}"));
-                let deleted = bench.db.delete_tag(&name(REPOSITORIES[*repository]), &tag, &alice()).await.unwrap();
-                assert_eq!(deleted, there);
+                let deleted =
+                    bench.db.delete_tag(&name(REPOSITORIES[*repository]), &tag, &FREE, &alice()).await.unwrap();
+                assert_eq!(deleted == DeleteTag::Done, there);
             }
             Step::DeleteBlob { repository, blob: number } => {
                 let digest = blob(*number, "").digest;
@@ -288,7 +292,7 @@ async fn a_push_races_with_collection() {
                 ends[1] += 1;
                 assert!(!missing.is_empty() && there == 0, "round {round}");
             }
-            PushManifest::TagDenied { .. } => panic!("there were no tags"),
+            PushManifest::TagDenied { .. } | PushManifest::PreconditionFailed => panic!("there were no tags"),
         }
     }
     println!("{} pushes won, {} lost", ends[0], ends[1]);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::disk;
 use crate::DeleteManifest;
-use crate::conformance::{alice, any, digest, image, name};
+use crate::conformance::{FREE, alice, any, digest, image, name};
 
 #[tokio::test]
 async fn a_hundred_thousand_tags() {
@@ -32,7 +32,7 @@ async fn a_hundred_thousand_tags() {
 
     // Deleting one of the manifests looks at its own tags only.
     let start = Instant::now();
-    let deleted = db.delete_manifest(&app, &digest("other"), Box::new(|_| true), &alice()).await.unwrap();
+    let deleted = db.delete_manifest(&app, &digest("other"), Box::new(|_| true), &FREE, &alice()).await.unwrap();
     assert!(matches!(deleted, DeleteManifest::Done { tags } if tags.len() == 1));
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }

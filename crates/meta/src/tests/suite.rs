@@ -26,7 +26,7 @@ macro_rules! suite {
 suite! {
     sessions leases expiry finishing
     blob_life replaced_bytes mounts deleted_blobs
-    manifest_life tag_rights all_or_nothing deleted_manifests sparse_indexes referrers tag_lists catalog
+    manifest_life tag_rights all_or_nothing preconditions deleted_manifests sparse_indexes referrers tag_lists catalog
     graces touch_before_reference deleted_repositories holds checks
-    users robots grants signing_keys events idempotency
+    users robots grants decisions signing_keys events idempotency
 }

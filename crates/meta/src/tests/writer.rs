@@ -22,7 +22,9 @@ async fn a_finish_alone_costs_one_sync_and_a_session_none() {
     assert_eq!(done, Finish::Done);
     assert_eq!(db.stats().synced_commits, before.synced_commits + 1);
     // What changes nothing costs nothing.
-    assert!(!db.delete_tag(&app, &crate::conformance::tag("v"), &alice()).await.unwrap());
+    let tag = crate::conformance::tag("v");
+    let nothing = db.delete_tag(&app, &tag, &crate::conformance::FREE, &alice()).await.unwrap();
+    assert_eq!(nothing, crate::DeleteTag::Unknown);
     assert_eq!(db.stats().synced_commits, before.synced_commits + 1);
 }
 

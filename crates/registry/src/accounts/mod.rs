@@ -119,6 +119,7 @@ fn actor(access: &AdminAccess) -> Actor {
         credential: caller.credential_id.clone(),
         source: caller.source.clone(),
         request_id: caller.request_id.clone(),
+        policy_epoch: None,
     }
 }
 

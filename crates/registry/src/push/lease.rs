@@ -73,7 +73,7 @@ impl Lease {
     /// The error for bytes that cannot be taken in because another request still works on the session's file.
     pub(super) fn busy(&self, row: &UploadRow) -> Error {
         match self.held() {
-            Some(held) => Error::OutOfRange { id: held.id.clone(), offset: row.offset },
+            Some(held) => Error::UploadBusy { id: held.id.clone(), offset: row.offset },
             None => Error::UploadUnknown,
         }
     }

@@ -16,9 +16,10 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use meta::{Finish, Location, NewBlob};
 use oci::{Algorithm, ContentRange, Digest, Hasher};
-use policy::{Access, Refusal};
+use policy::Access;
 
-use crate::{Body, Error, INLINE_MAX, Registry, actor};
+use crate::right::Decisions;
+use crate::{Body, Error, INLINE_MAX, Registry, Right, actor};
 use lease::Lease;
 use receive::{Received, Stored, receive};
 
@@ -85,9 +86,6 @@ pub struct Position {
     pub length: Option<u64>,
 }
 
-/// Decides anew, right before the commit, whether the caller may still push: an upload can take hours.
-pub type Again<'a> = &'a (dyn Fn() -> Result<Access, Refusal> + Send + Sync);
-
 /// Opens a session. With `algorithm` the bytes are hashed by it too while they come in.
 pub async fn start(r: &Registry, access: &Access, algorithm: Option<Algorithm>) -> Result<Upload, Error> {
     let id = UploadId::random(r);
@@ -147,16 +145,29 @@ pub async fn finish(
     position: Position,
     digest: &Digest,
     body: Body,
-    again: Again<'_>,
+    right: &dyn Right,
 ) -> Result<Digest, Error> {
+    let received = close(r, access, id, position, digest, body).await?;
+    complete(r, received, digest, right).await
+}
+
+/// Takes in the last bytes of an upload, which is to be of this digest.
+async fn close(
+    r: &Registry,
+    access: &Access,
+    id: &UploadId,
+    position: Position,
+    digest: &Digest,
+    body: Body,
+) -> Result<Received, Error> {
     let (registry, access, upload) = (r.clone(), access.clone(), id.clone());
     let algorithm = digest.algorithm();
-    let received = spawn(async move {
+    spawn(async move {
         let (lease, row, expected) = take(&registry, &access, &upload, position).await?;
         let hashers = receive::hashers(&row, &[algorithm]);
         receive(lease, row, hashers, body, expected).await
-    });
-    complete(r, received.await?, digest, again).await
+    })
+    .await
 }
 
 /// Receives a blob in one request. Nothing is left of it when it fails, for the client knows no session to resume.
@@ -166,27 +177,40 @@ pub async fn monolithic(
     digest: &Digest,
     length: Option<u64>,
     mut body: Body,
-    again: Again<'_>,
+    right: &dyn Right,
 ) -> Result<Digest, Error> {
     let mut head = BytesMut::new();
     while head.len() <= INLINE_MAX {
         match body.next().await {
             Some(Ok(bytes)) => head.extend_from_slice(&bytes),
             Some(Err(error)) => return Err(Error::ClientGone(error)),
-            None => return small(r, digest, length, head.freeze(), again).await,
+            None => return small(r, digest, length, head.freeze(), right).await,
         }
     }
     let upload = start(r, access, None).await?;
     let position = Position { length, ..Position::default() };
     let body = stream::once(async { Ok(head.freeze()) }).chain(body).boxed();
     let discard = Discard { registry: r.clone(), access: access.clone(), id: Some(upload.id.clone()) };
-    let done = finish(r, access, &upload.id, position, digest, body, again).await;
+    let done = finish(r, access, &upload.id, position, digest, body, right).await;
     discard.disarm();
-    if done.is_err() {
-        // If it fails, the session expires.
-        let _ = cancel(r, access, &upload.id).await;
+    if let Err(error) = &done {
+        undo(r, access, &upload.id, error).await;
     }
     done
+}
+
+/// Removes what an upload in one request has left behind. The bytes go first, so that on a full disk there is room for the
+/// end of the row.
+async fn undo(r: &Registry, access: &Access, id: &UploadId, error: &Error) {
+    // Behind an internal error may be a commit whose sync failed: then collection finds out.
+    if !matches!(error, Error::Internal(_))
+        && let Ok(key) = id.key()
+        && let Err(error) = r.blobs().delete(&key).await
+    {
+        tracing::warn!(upload = id.as_str(), error = &error as &dyn std::error::Error, "a file stays for collection");
+    }
+    // If it fails, the session expires.
+    let _ = cancel(r, access, id).await;
 }
 
 /// A blob that fits in the database needs no session.
@@ -195,7 +219,7 @@ async fn small(
     digest: &Digest,
     length: Option<u64>,
     bytes: Bytes,
-    again: Again<'_>,
+    right: &dyn Right,
 ) -> Result<Digest, Error> {
     let size = bytes.len() as u64;
     if let Some(expected) = length.filter(|length| *length != size) {
@@ -205,10 +229,26 @@ async fn small(
     if actual != *digest {
         return Err(Error::DigestMismatch { expected: digest.clone(), actual });
     }
-    let access = again()?;
     let blob = NewBlob { digest: actual, size, location: Location::Inline(bytes) };
-    r.db().finish_upload(access.repository(), None, blob, &actor(&access)).await?;
+    commit(r, None, blob, right).await?;
     Ok(digest.clone())
+}
+
+/// The transaction that ends an upload, by the rights of its moment.
+async fn commit(
+    r: &Registry,
+    session: Option<(&str, &str)>,
+    blob: NewBlob,
+    right: &dyn Right,
+) -> Result<Finish, Error> {
+    let mut decisions = Decisions::on(right);
+    loop {
+        let access = decisions.next().await?;
+        match r.db().finish_upload(access.repository(), session, blob.clone(), &actor(&access)).await {
+            Err(meta::Error::Outdated) => {}
+            done => return Ok(done?),
+        }
+    }
 }
 
 /// Discards the session of an upload in one request whose future is dropped.
@@ -248,7 +288,7 @@ async fn take(
     let leased = r.db().lease_upload(access.repository(), id.as_str(), owner(access), &holder, LEASE).await?;
     let row = match leased {
         meta::Lease::Taken(row) => row,
-        meta::Lease::Busy(row) => return Err(Error::OutOfRange { id: id.clone(), offset: row.offset }),
+        meta::Lease::Busy(row) => return Err(Error::UploadBusy { id: id.clone(), offset: row.offset }),
         meta::Lease::Gone => return Err(Error::UploadUnknown),
     };
     let lease = Lease::hold(r.clone(), access, id.clone(), holder);
@@ -279,7 +319,7 @@ fn expected_length(id: &UploadId, offset: u64, position: Position) -> Result<Opt
 }
 
 /// From verified bytes to the row: digest, right, transaction.
-async fn complete(r: &Registry, received: Received, digest: &Digest, again: Again<'_>) -> Result<Digest, Error> {
+async fn complete(r: &Registry, received: Received, digest: &Digest, right: &dyn Right) -> Result<Digest, Error> {
     let actual = match received.digest(r, digest.algorithm()).await {
         Ok(actual) => actual,
         Err(error) => {
@@ -291,20 +331,13 @@ async fn complete(r: &Registry, received: Received, digest: &Digest, again: Agai
         received.lease.discard().await;
         return Err(Error::DigestMismatch { expected: digest.clone(), actual });
     }
-    let access = match again() {
-        Ok(access) => access,
-        Err(refusal) => {
-            received.lease.discard().await;
-            return Err(refusal.into());
-        }
-    };
     let location = match &received.stored {
         Stored::Inline(bytes) => Location::Inline(bytes.clone()),
         Stored::File { key, mtime_ns } => Location::File { key: key.as_str().to_owned(), mtime_ns: *mtime_ns },
     };
     let blob = NewBlob { digest: actual, size: received.offset, location };
     let session = Some(received.lease.session());
-    match r.db().finish_upload(access.repository(), session, blob, &actor(&access)).await {
+    match commit(r, session, blob, right).await {
         Ok(Finish::Done) => {
             received.lease.forget();
             Ok(digest.clone())
@@ -313,10 +346,14 @@ async fn complete(r: &Registry, received: Received, digest: &Digest, again: Agai
             received.lease.forget();
             Err(Error::UploadUnknown)
         }
+        Err(refused @ Error::Refused(_)) => {
+            received.lease.discard().await;
+            Err(refused)
+        }
         Err(error) => {
             // If it was committed after all, the row is gone and nothing is saved.
             received.save().await?;
-            Err(error.into())
+            Err(error)
         }
     }
 }

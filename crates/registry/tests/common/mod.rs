@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use blobs::{Blobs, Faults, Fs};
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
+use oci::conditional::Precondition;
 use oci::{Algorithm, Clock, Digest, Hasher, Random, RepositoryName, Tag, Timestamp};
 use policy::{
     Access, Caller, Credential, Grant, Grantee, Identity, Need, Refusal, RepositoryPattern, Role, Rules, Subject,
     SubjectId, SubjectKind, TagPattern, authorize,
 };
 use registry::manifest::{Pushed, Target};
-use registry::{Body, Error, Registry, Settings};
+use registry::{Body, BoxError, Error, Registry, Right, Settings};
 
 pub const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -157,13 +159,17 @@ impl World {
 
     pub async fn push_blob(&self, access: &Access, bytes: &[u8]) -> Digest {
         let digest = sha256(bytes);
-        let again = || Ok(access.clone());
+        let again = access.clone();
         let length = Some(bytes.len() as u64);
         registry::push::monolithic(&self.registry, access, &digest, length, body(bytes), &again).await.unwrap()
     }
 
     pub async fn push_manifest(&self, access: &Access, reference: &str, bytes: &[u8]) -> Result<Pushed, Error> {
-        let target = Target { reference: oci::Reference::parse(reference).unwrap(), tags: vec![] };
+        let target = Target {
+            reference: oci::Reference::parse(reference).unwrap(),
+            tags: vec![],
+            precondition: Precondition::default(),
+        };
         registry::manifest::push(&self.registry, access, target, None, Bytes::copy_from_slice(bytes)).await
     }
 
@@ -232,6 +238,19 @@ pub fn bytes(length: usize) -> Vec<u8> {
 pub fn body(bytes: &[u8]) -> Body {
     let frames: Vec<_> = bytes.chunks(16 << 10).map(|frame| Ok(Bytes::copy_from_slice(frame))).collect();
     stream::iter(frames).boxed()
+}
+
+/// No right any more.
+pub struct No;
+
+impl Right for No {
+    fn decide(&self) -> Result<Access, Refusal> {
+        Err(refused())
+    }
+
+    fn refresh(&self) -> BoxFuture<'_, Result<(), BoxError>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// A body that breaks off after `bytes`.

@@ -1,3 +1,4 @@
+use oci::conditional::Precondition;
 use policy::authorize_catalog;
 use registry::Error;
 use registry::list::{Page, Referrers, catalog, referrers, tags};
@@ -42,7 +43,8 @@ async fn many_tags() {
     let reference = oci::Reference::Digest(image.digest);
     for hundred in 0..25 {
         let tags = (0..100).map(|n| tag(&format!("t{hundred:02}{n:02}"))).collect();
-        let target = registry::manifest::Target { reference: reference.clone(), tags };
+        let target =
+            registry::manifest::Target { reference: reference.clone(), tags, precondition: Precondition::default() };
         registry::manifest::push(&world.registry, &alice, target, None, image.bytes.clone().into()).await.unwrap();
     }
     let (all, more) = tag_names(&world, ALICE, None, None).await;

@@ -13,3 +13,4 @@ mod list;
 mod manifest;
 mod pull;
 mod push;
+mod right;

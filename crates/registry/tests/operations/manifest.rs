@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use oci::conditional::Precondition;
 use oci::{Algorithm, Hasher, Reference};
 use policy::Verb;
 use registry::manifest::{Pushed, Target, push};
@@ -14,7 +15,11 @@ async fn push_tags(
     tags: &[&str],
     bytes: &[u8],
 ) -> Result<Pushed, Error> {
-    let target = Target { reference: Reference::Digest(sha256(bytes)), tags: tags.iter().map(|t| tag(t)).collect() };
+    let target = Target {
+        reference: Reference::Digest(sha256(bytes)),
+        tags: tags.iter().map(|t| tag(t)).collect(),
+        precondition: Precondition::default(),
+    };
     let access = world.access(subject, repository);
     push(&world.registry, &access, target, None, Bytes::copy_from_slice(bytes)).await
 }
@@ -125,13 +130,18 @@ async fn several_tags_at_once() {
     let image = world.push_image(&alice, "old", "one").await;
     let pushed = push_tags(&world, ALICE, "a/b", &["x", "y", "x"], &image.bytes).await.unwrap();
     assert_eq!(pushed.tags, [tag("x"), tag("y")]);
-    let target = Target { reference: Reference::Tag(tag("z")), tags: vec![tag("y")] };
+    let target =
+        Target { reference: Reference::Tag(tag("z")), tags: vec![tag("y")], precondition: Precondition::default() };
     let sent = push(&world.registry, &alice, target, None, image.bytes.clone().into()).await;
     assert!(matches!(sent, Err(Error::Oci(_))));
 
     // By sha512: the tag keeps that digest.
     let digest = Hasher::digest(Algorithm::Sha512, &image.bytes);
-    let target = Target { reference: Reference::Digest(digest.clone()), tags: vec![tag("x")] };
+    let target = Target {
+        reference: Reference::Digest(digest.clone()),
+        tags: vec![tag("x")],
+        precondition: Precondition::default(),
+    };
     push(&world.registry, &alice, target, None, image.bytes.into()).await.unwrap();
     let read = pull::manifest(&world.registry, &alice, &Reference::parse("x").unwrap()).await.unwrap();
     assert_eq!(read.digest, digest);

@@ -26,7 +26,7 @@ async fn append(world: &World, access: &Access, id: &UploadId, at: Position, byt
 }
 
 async fn finish(world: &World, access: &Access, id: &UploadId, digest: &Digest, bytes: &[u8]) -> Result<Digest, Error> {
-    let again = || Ok(access.clone());
+    let again = access.clone();
     push::finish(&world.registry, access, id, Position::default(), digest, body(bytes), &again).await
 }
 
@@ -103,7 +103,7 @@ async fn h01_out_of_order() {
         let error = append(&world, &alice, &id, wrong, &bytes(10)).await.unwrap_err();
         assert!(matches!(error, Error::OutOfRange { offset: 10, .. }), "{error}");
         // Q27: on the closing request too, and the session lives on.
-        let (digest, again) = (sha256(&bytes(10)), || Ok(alice.clone()));
+        let (digest, again) = (sha256(&bytes(10)), alice.clone());
         let error = push::finish(&world.registry, &alice, &id, wrong, &digest, body(&bytes(10)), &again).await;
         assert!(matches!(error, Err(Error::OutOfRange { offset: 10, .. })));
     }
@@ -156,9 +156,11 @@ async fn h02_a_wrong_digest_discards_the_session() {
             let read = world.read_blob(&alice, digest).await;
             assert!(matches!(read, Err(Error::BlobUnknown(_) | Error::NameUnknown)));
         }
-        let again = || Ok(alice.clone());
+        let again = alice.clone();
+        let before = world.files();
         let sent = push::monolithic(&world.registry, &alice, &wrong, None, body(&content), &again).await;
         assert!(matches!(sent, Err(Error::DigestMismatch { .. })));
+        assert_eq!(world.files(), before);
     }
 }
 
@@ -175,9 +177,9 @@ async fn h03_one_request_at_a_time() {
     sender.send(Ok("67".into())).await.unwrap();
     sender.send(Ok("8".into())).await.unwrap();
     let second = append(&world, &alice, &id, at(5), b"abc").await;
-    assert!(matches!(second, Err(Error::OutOfRange { offset: 5, .. })));
+    assert!(matches!(second, Err(Error::UploadBusy { offset: 5, .. })));
     let closing = finish(&world, &alice, &id, &sha256(b"12345"), b"").await;
-    assert!(matches!(closing, Err(Error::OutOfRange { offset: 5, .. })));
+    assert!(matches!(closing, Err(Error::UploadBusy { offset: 5, .. })));
     drop(sender);
     assert_eq!(first.await.unwrap().unwrap().offset, 8);
     finish(&world, &alice, &id, &sha256(b"12345678"), b"").await.unwrap();
@@ -232,7 +234,7 @@ async fn a_break_keeps_what_came() {
         let id = start(&world, &alice).await;
         let sent = push::append(&world.registry, &alice, &id, at(0), broken(&content[..size / 2])).await;
         assert!(matches!(sent, Err(Error::ClientGone(_))));
-        let (kept, digest, again) = (size / 2, sha256(&content), || Ok(alice.clone()));
+        let (kept, digest, again) = (size / 2, sha256(&content), alice.clone());
         assert_eq!(offset(&world, &alice, &id).await.unwrap(), kept as u64);
         // And on the closing request.
         let rest = broken(&content[kept..kept + 7]);
@@ -359,7 +361,7 @@ async fn o04_a_failed_sync_ends_the_session() {
         assert!(append(&world, &alice, &id, at(0), &content).await.is_err());
         world.faults.clear();
         assert!(matches!(offset(&world, &alice, &id).await, Err(Error::UploadUnknown)));
-        let again = || Ok(alice.clone());
+        let again = alice.clone();
         world.faults.fail_op(op, Errno::IO);
         let sent = push::monolithic(&world.registry, &alice, &sha256(&content), None, body(&content), &again).await;
         assert!(matches!(sent, Err(Error::Unavailable { .. })));
@@ -374,15 +376,17 @@ async fn the_right_is_asked_again_at_the_end() {
     let world = world();
     let alice = world.access(ALICE, "a/b");
     for size in [10, 300_000] {
-        let (content, no) = (bytes(size), || Err(refused()));
+        let (content, no) = (bytes(size), No);
         let id = start(&world, &alice).await;
         append(&world, &alice, &id, at(0), &content).await.unwrap();
         let digest = sha256(&content);
         let closed = push::finish(&world.registry, &alice, &id, at(size as u64), &digest, body(b""), &no).await;
         assert!(matches!(closed, Err(Error::Refused(Refusal::Denied { .. }))));
         assert!(matches!(offset(&world, &alice, &id).await, Err(Error::UploadUnknown)));
+        let before = world.files();
         let sent = push::monolithic(&world.registry, &alice, &digest, None, body(&content), &no).await;
         assert!(matches!(sent, Err(Error::Refused(_))));
+        assert_eq!(world.files(), before);
         assert!(world.read_blob(&alice, &digest).await.is_err());
     }
 }
@@ -403,12 +407,32 @@ async fn a_limit_of_sessions() {
     assert_eq!(offset, 0);
 }
 
+/// In one request, on a disk that fills up: there is room again at once, for the client knows no session to go on with.
+#[tokio::test]
+async fn h06_in_one_request_nothing_is_left_on_a_full_disk() {
+    let world = world();
+    let alice = world.access(ALICE, "a/b");
+    let content = bytes(900_000);
+    for n in 1..40 {
+        world.faults.fail_at(n, Errno::NOSPC);
+        let sent = push::monolithic(&world.registry, &alice, &sha256(&content), None, body(&content), &alice).await;
+        world.faults.clear();
+        if sent.is_ok() {
+            break;
+        }
+        assert!(matches!(sent, Err(Error::Full)), "{n}: {sent:?}");
+        assert_eq!(world.registry.db().count_uploads().await.unwrap(), 0, "{n}");
+        assert!(world.files().is_empty(), "{n}: {:?}", world.files());
+    }
+    assert_eq!(world.read_blob(&alice, &sha256(&content)).await.unwrap(), content);
+}
+
 /// In one request: no session is left behind, whatever happens.
 #[tokio::test]
 async fn h06_in_one_request() {
     let world = world_with(Settings { uploads_per_subject: 1, ..settings() });
     let alice = world.access(ALICE, "a/b");
-    let again = || Ok(alice.clone());
+    let again = alice.clone();
     for size in [0, 10, INLINE_MAX, INLINE_MAX + 1, 300_000] {
         let mut content = bytes(size);
         for length in [None, Some(size as u64)] {
@@ -484,17 +508,16 @@ async fn c01_mounts() {
     // In a repository that may be pulled, but accepted by no manifest.
     let open = world.access(ALICE, "open/a");
     world.push_blob(&open, &content).await;
-    let source = target.source(&name("open/a")).unwrap();
+    let source = name("open/a");
+    assert!(!push::mount(&world.registry, &target, &name("secret/a"), &digest).await.unwrap());
     assert!(!push::mount(&world.registry, &target, &source, &digest).await.unwrap());
     assert!(matches!(world.read_blob(&target, &digest).await, Err(Error::NameUnknown)));
     // To one who may push there it is mounted.
     let alices = world.access(ALICE, "other/x");
-    let source = alices.source(&name("open/a")).unwrap();
     assert!(push::mount(&world.registry, &alices, &source, &digest).await.unwrap());
     assert_eq!(world.read_blob(&alices, &digest).await.unwrap(), content);
 
     world.push_manifest(&open, "v1", &image(&digest, &[])).await.unwrap();
-    let source = target.source(&name("open/a")).unwrap();
     assert!(!push::mount(&world.registry, &target, &source, &sha256(b"absent")).await.unwrap());
     assert!(push::mount(&world.registry, &target, &source, &digest).await.unwrap());
     assert_eq!(world.read_blob(&target, &digest).await.unwrap(), content);

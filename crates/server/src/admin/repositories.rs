@@ -3,11 +3,32 @@
 use api::{ErrorCode, ListQuery, Repository, RepositoryDetail};
 use axum::extract::State;
 use axum::response::Response;
+use futures_util::future::BoxFuture;
 use http::StatusCode;
-use oci::{Reference, Tag};
+use oci::{Reference, RepositoryName, Tag};
+use policy::{Access, AdminAccess, Refusal, authorize_admin};
+use registry::{BoxError, Right};
 
 use super::extract::{Admin, At, Params, limit, page, repository};
 use super::{AdminState, Failure, answer};
+
+/// An administrator's right to a repository, decided on anew each time by the rules of that moment.
+struct Still<'a> {
+    state: &'a AdminState,
+    access: &'a AdminAccess,
+    name: &'a RepositoryName,
+}
+
+impl Right for Still<'_> {
+    fn decide(&self) -> Result<Access, Refusal> {
+        let app = &self.state.app;
+        Ok(authorize_admin(&app.rules.load(), self.access.caller(), (app.clock)())?.repository(self.name))
+    }
+
+    fn refresh(&self) -> BoxFuture<'_, Result<(), BoxError>> {
+        Box::pin(async { self.state.app.rules.refresh().await.map_err(BoxError::from) })
+    }
+}
 
 /// Lists repositories by name.
 pub async fn list(
@@ -50,7 +71,8 @@ pub async fn remove(
     Admin(access): Admin,
     At(name): At<String>,
 ) -> Result<StatusCode, Failure> {
-    registry::repository::delete(&state.app.registry, &access, &repository(&name)?).await?;
+    let name = repository(&name)?;
+    registry::repository::delete(&state.app.registry, &Still { state: &state, access: &access, name: &name }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -83,6 +105,7 @@ pub async fn remove_tag(
 ) -> Result<StatusCode, Failure> {
     let name = repository(&name)?;
     let tag = Tag::parse(&tag).map_err(|error| Failure::new(ErrorCode::InvalidName, error.message, ""))?;
-    registry::delete::manifest(&state.app.registry, &access.repository(&name), &Reference::Tag(tag)).await?;
+    let still = Still { state: &state, access: &access, name: &name };
+    registry::delete::manifest(&state.app.registry, &still, &Reference::Tag(tag)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -179,6 +179,7 @@ fn event(key: &Key, row: &Row) -> NewEvent {
         credential: row.credential.clone(),
         source: key.source.clone(),
         request_id: row.request_id.clone(),
+        policy_epoch: None,
     };
     let mut event = NewEvent::new(key.action, &actor);
     event.time = Some(row.at);

@@ -46,6 +46,7 @@ pub async fn serve(auth: &Auth, parts: &Parts, body: Body) -> Response {
             request_id: &origin.request_id,
             repository: None,
             scope: None,
+            upload: false,
         };
         answer(failure, &asked)
     });

@@ -11,7 +11,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use oci::{ByteRange, Digest, Ranges, conditional};
 use policy::Access;
-use registry::{delete, pull};
+use registry::{Right, delete, pull};
 
 use super::error::Failure;
 use super::respond::{self, Piece, Pieces};
@@ -68,8 +68,8 @@ pub(super) async fn get(call: &Call<'_>, access: &Access, digest: &Digest) -> Re
     Ok(response)
 }
 
-pub(super) async fn delete(call: &Call<'_>, access: &Access, digest: &Digest) -> Result<Response, Failure> {
-    delete::blob(&call.state.registry, access, digest).await?;
+pub(super) async fn delete(call: &Call<'_>, right: &dyn Right, digest: &Digest) -> Result<Response, Failure> {
+    delete::blob(&call.state.registry, right, digest).await?;
     Ok(respond::empty(StatusCode::ACCEPTED))
 }
 

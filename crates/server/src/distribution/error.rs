@@ -8,6 +8,7 @@ use http::header::{ALLOW, LOCATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use oci::{ErrorCode, ErrorEntry};
 use policy::{Refusal, Verb};
+use registry::push::UploadId;
 use serde_json::json;
 
 use super::query::QueryError;
@@ -94,6 +95,7 @@ impl From<registry::Error> for Failure {
         match error {
             registry::Error::Oci(error) => Self::Invalid(error),
             registry::Error::Refused(refusal) => Self::Refused(refusal),
+            registry::Error::PreconditionFailed => Self::Precondition,
             other => Self::Registry(other),
         }
     }
@@ -107,6 +109,8 @@ pub struct Asked<'a> {
     pub request_id: &'a str,
     /// The repository as it stands in the path, for `Location`.
     pub repository: Option<&'a str>,
+    /// Whether it sends to an upload that the client knows and can go on with.
+    pub upload: bool,
     /// The scope that the request would need, for who has shown credentials that are not valid.
     pub scope: Option<String>,
 }
@@ -233,14 +237,12 @@ fn operation(error: registry::Error, asked: &Asked<'_>) -> Response {
         }
         Error::UploadUnknown => upload_unknown(),
         Error::OutOfRange { id, offset } => {
-            let message = format!("the upload goes on at byte {offset}");
-            let mut response = one(ErrorCode::RangeInvalid, &message);
-            let headers = response.headers_mut();
-            respond::set(headers, LOCATION, upload::location(asked.repository.unwrap_or_default(), &id, offset));
-            respond::set(headers, RANGE, upload::range(offset));
-            respond::set(headers, respond::DOCKER_UPLOAD_UUID, id.to_string());
-            response
+            out_of_range(&format!("the upload goes on at byte {offset}"), &id, offset, asked)
         }
+        Error::UploadBusy { id, offset } => {
+            out_of_range("another request is writing to this upload: try again when it is done", &id, offset, asked)
+        }
+        Error::PreconditionFailed => answer(Failure::Precondition, asked),
         Error::MissingBlobs(digests) => {
             let errors = digests.iter().map(|digest| ErrorEntry {
                 code: ErrorCode::ManifestBlobUnknown,
@@ -270,7 +272,10 @@ fn operation(error: registry::Error, asked: &Asked<'_>) -> Response {
             retry(one(ErrorCode::TooManyRequests, &message), Duration::from_secs(60))
         }
         Error::Full => {
-            let message = "the registry's disk is full: what was uploaded so far is kept";
+            let message = match asked.upload {
+                true => "the registry's disk is full: the status of the upload tells what of it is kept",
+                false => "the registry's disk is full",
+            };
             let response = with_status(StatusCode::INSUFFICIENT_STORAGE, ErrorCode::Unavailable, message);
             retry(response, Duration::from_secs(60))
         }
@@ -304,6 +309,16 @@ fn cut(error: &std::io::Error) -> Response {
         }
         _ => one(ErrorCode::BlobUploadInvalid, &format!("the body ended too early: {error}")),
     }
+}
+
+/// Where an upload goes on.
+fn out_of_range(message: &str, id: &UploadId, offset: u64, asked: &Asked<'_>) -> Response {
+    let mut response = one(ErrorCode::RangeInvalid, message);
+    let headers = response.headers_mut();
+    respond::set(headers, LOCATION, upload::location(asked.repository.unwrap_or_default(), id, offset));
+    respond::set(headers, RANGE, upload::range(offset));
+    respond::set(headers, respond::DOCKER_UPLOAD_UUID, id.to_string());
+    response
 }
 
 fn upload_unknown() -> Response {

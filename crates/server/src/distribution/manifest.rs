@@ -8,18 +8,19 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_MATCH,
-    LOCATION, WARNING, X_CONTENT_TYPE_OPTIONS,
+    IF_NONE_MATCH, LOCATION, WARNING, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
+use oci::conditional::Precondition;
 use oci::{Digest, ErrorCode, Reference, Tag, conditional};
 use policy::Access;
 use registry::manifest::{Target, push, reserve};
-use registry::{Reservation, delete, pull};
+use registry::{Reservation, Right, delete, pull};
 
 use super::blob::conditional_answer;
 use super::body::RequestBody;
 use super::error::Failure;
-use super::{Call, respond};
+use super::{Call, Still, respond};
 
 /// A manifest has to arrive within this time, and so much more for its length: memory is set aside for it meanwhile.
 const TIME_TO_SEND: Duration = Duration::from_secs(30);
@@ -53,7 +54,7 @@ pub(super) async fn get(call: &Call<'_>, access: &Access, reference: &Reference)
 
 pub(super) async fn put(
     call: &Call<'_>,
-    access: &Access,
+    still: &Still<'_>,
     reference: &Reference,
     body: RequestBody,
 ) -> Result<Response, Failure> {
@@ -62,9 +63,6 @@ pub(super) async fn put(
     }
     let tags = call.query.tags.iter().map(|tag| Tag::parse(tag)).collect::<Result<Vec<_>, _>>()?;
     let headers = &call.parts.headers;
-    if headers.contains_key(IF_MATCH) {
-        expect(call, access, reference).await?;
-    }
     let content_type = headers.get(CONTENT_TYPE).map(|value| {
         value
             .to_str()
@@ -75,13 +73,12 @@ pub(super) async fn put(
     // Kept to the end: the memory is in use until the transaction is done.
     let (bytes, _reservation) = receive(call, body, limit).await?;
     let named = !tags.is_empty();
-    let target = Target { reference: reference.clone(), tags };
-    let pushed = push(&call.state.registry, access, target, content_type, bytes)
-        .await
-        .map_err(|error| refused(error, access))?;
+    let target = Target { reference: reference.clone(), tags, precondition: precondition(&call.parts.headers) };
+    let pushed =
+        push(&call.state.registry, still, target, content_type, bytes).await.map_err(|error| refused(error, still))?;
     let mut response = respond::empty(StatusCode::CREATED);
     let headers = response.headers_mut();
-    respond::set(headers, LOCATION, format!("/v2/{}/manifests/{}", access.repository(), pushed.digest));
+    respond::set(headers, LOCATION, format!("/v2/{}/manifests/{}", still.name, pushed.digest));
     respond::set(headers, respond::DOCKER_CONTENT_DIGEST, pushed.digest.as_str());
     if let Some(subject) = &pushed.subject {
         respond::set(headers, respond::OCI_SUBJECT, subject.as_str());
@@ -113,31 +110,34 @@ async fn receive(call: &Call<'_>, body: RequestBody, limit: usize) -> Result<(By
     }
 }
 
-/// `If-Match` of a push: what is there now must be what the client thinks. Two that push at the same moment may both
-/// find it so.
-async fn expect(call: &Call<'_>, access: &Access, reference: &Reference) -> Result<(), Failure> {
-    match pull::manifest_head(&call.state.registry, access, reference).await {
-        Ok(info) => conditional_answer(&call.parts.headers, &info.digest).map(drop),
-        Err(registry::Error::ManifestUnknown(_) | registry::Error::NameUnknown) => Err(Failure::Precondition),
-        Err(error) => Err(error.into()),
-    }
+/// What a change asks of what is there now. A line that is not text names nothing.
+fn precondition(headers: &HeaderMap) -> Precondition {
+    let lines = |name| {
+        let values = headers.get_all(&name).iter().map(|value| value.to_str().unwrap_or_default().to_owned());
+        headers.contains_key(&name).then(|| values.collect())
+    };
+    Precondition { if_match: lines(IF_MATCH), if_none_match: lines(IF_NONE_MATCH) }
 }
 
-pub(super) async fn delete(call: &Call<'_>, access: &Access, reference: &Reference) -> Result<Response, Failure> {
-    delete::manifest(&call.state.registry, access, reference).await.map_err(|error| refused(error, access))?;
+pub(super) async fn delete(call: &Call<'_>, still: &Still<'_>, reference: &Reference) -> Result<Response, Failure> {
+    let precondition = precondition(&call.parts.headers);
+    delete::manifest_if(&call.state.registry, still, reference, &precondition)
+        .await
+        .map_err(|error| refused(error, still))?;
     Ok(respond::empty(StatusCode::ACCEPTED))
 }
 
 /// A refusal of the transaction, with the words of the other refusals. A manifest over the size that the parser takes
 /// is 413 as well, where the setting allows more.
-fn refused(error: registry::Error, access: &Access) -> Failure {
+fn refused(error: registry::Error, still: &Still<'_>) -> Failure {
     match error {
         registry::Error::Oci(error) if error.code == ErrorCode::SizeInvalid => {
             Failure::TooLarge(oci::Manifest::MAX_BYTES as u64)
         }
-        registry::Error::TagDenied { tag, verb } => {
-            Failure::TagDenied { verb, reason: access.denial(verb, Some(&tag)) }
-        }
+        registry::Error::TagDenied { tag, verb } => match still.decide() {
+            Ok(access) => Failure::TagDenied { verb, reason: access.denial(verb, Some(&tag)) },
+            Err(refusal) => refusal.into(),
+        },
         other => other.into(),
     }
 }

@@ -17,10 +17,12 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::Response;
+use futures_util::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
-use oci::ErrorCode;
-use policy::{Access, Caller, Credential, Identity, Refusal, Rules};
+use oci::{ErrorCode, RepositoryName};
+use policy::{Access, Caller, Credential, Identity, Need, Refusal, Rules};
+use registry::{BoxError, Right};
 use serde_json::json;
 
 pub use route::{Route, RouteError, is_confusing};
@@ -63,7 +65,8 @@ pub async fn serve(state: &AppState, parts: &Parts, body: Body) -> (&'static str
             let asked = Asked {
                 challenge: Challenge::new(state.auth.scheme(), url.clone()),
                 request_id,
-                repository: repository.as_ref().map(oci::RepositoryName::as_str),
+                repository: repository.as_ref().map(RepositoryName::as_str),
+                upload: matches!(route, Ok(Route::UploadAppend(..) | Route::UploadFinish(..))),
                 scope: scope(&route, state),
             };
             let body = RequestBody::new(parts, body);
@@ -157,11 +160,11 @@ async fn dispatch(call: &Call<'_>, route: &Route, body: RequestBody) -> Result<R
         Route::Referrers(_, digest) => referrers::list(call, &access, digest).await,
         Route::ManifestGet(_, reference) => manifest::get(call, &access, reference).await,
         Route::ManifestHead(_, reference) => manifest::head(call, &access, reference).await,
-        Route::ManifestPut(_, reference) => manifest::put(call, &access, reference, body).await,
-        Route::ManifestDelete(_, reference) => manifest::delete(call, &access, reference).await,
+        Route::ManifestPut(_, reference) => manifest::put(call, &call.still(&access, need), reference, body).await,
+        Route::ManifestDelete(_, reference) => manifest::delete(call, &call.still(&access, need), reference).await,
         Route::BlobGet(_, digest) => blob::get(call, &access, digest).await,
         Route::BlobHead(_, digest) => blob::head(call, &access, digest).await,
-        Route::BlobDelete(_, digest) => blob::delete(call, &access, digest).await,
+        Route::BlobDelete(_, digest) => blob::delete(call, &call.still(&access, need), digest).await,
         Route::UploadStart(_) => upload::start(call, &access, body).await,
         Route::UploadAppend(_, id) => upload::append(call, &access, id, body).await,
         Route::UploadFinish(_, id) => upload::finish(call, &access, id, body).await,
@@ -188,27 +191,44 @@ fn discover() -> Response {
     )
 }
 
+/// A right that is decided on anew each time, by the rules of that moment: the end of a request may come hours after its
+/// beginning. A change of the caller's credentials since then counts as well.
+struct Still<'a> {
+    call: &'a Call<'a>,
+    name: &'a RepositoryName,
+    need: Need<'a>,
+}
+
+impl Right for Still<'_> {
+    fn decide(&self) -> Result<Access, Refusal> {
+        let (call, rules) = (self.call, self.call.state.rules.load());
+        if call.credentials(&rules) != call.credentials(&call.rules) {
+            let error = matches!(call.caller.credential, Credential::Token(_)).then_some("invalid_token");
+            return Err(Refusal::Challenge { scope: None, error });
+        }
+        policy::authorize(&rules, &call.caller, self.name, self.need, call.now())
+    }
+
+    fn refresh(&self) -> BoxFuture<'_, Result<(), BoxError>> {
+        Box::pin(async { self.call.state.rules.refresh().await.map_err(BoxError::from) })
+    }
+}
+
 impl Call<'_> {
     fn now(&self) -> oci::Timestamp {
         (self.state.clock)()
     }
 
-    /// Decides anew, by the rules of that moment, whether the caller may push: for the end of an upload, which may come
-    /// hours after its beginning. A change of the caller's credentials since then counts as well.
-    fn again(&self, access: &Access) -> impl Fn() -> Result<Access, Refusal> + Send + Sync + 'static {
-        let (rules, caller, clock) = (self.state.rules.clone(), self.caller.clone(), self.state.clock.clone());
-        let name = access.repository().clone();
-        let epoch = |rules: &Rules, caller: &Caller| match caller.identity {
+    /// The right that was found at the beginning of this request, to be asked for again when its body is there.
+    fn still<'b>(&'b self, access: &'b Access, need: Need<'b>) -> Still<'b> {
+        Still { call: self, name: access.repository(), need }
+    }
+
+    /// The epoch of the caller's credentials.
+    fn credentials(&self, rules: &Rules) -> Option<i64> {
+        match self.caller.identity {
             Identity::Subject(id) => rules.subject(id).map(|subject| subject.epoch),
             Identity::Anonymous => None,
-        };
-        let before = epoch(&self.rules, &self.caller);
-        move || {
-            let rules = rules.load();
-            if epoch(&rules, &caller) != before {
-                return Err(Refusal::Challenge { scope: None, error: Some("invalid_token") });
-            }
-            policy::authorize(&rules, &caller, &name, policy::Need::Push, clock())
         }
     }
 

@@ -5,7 +5,7 @@ use futures_util::StreamExt;
 use http::header::{CONTENT_RANGE, LOCATION, RANGE};
 use http::{HeaderMap, StatusCode};
 use oci::{Algorithm, ContentRange, Digest, Error, ErrorCode, RepositoryName};
-use policy::Access;
+use policy::{Access, Need};
 use registry::push::{self, Position, Upload, UploadId};
 
 use super::body::RequestBody;
@@ -33,8 +33,8 @@ pub(super) async fn start(call: &Call<'_>, access: &Access, body: RequestBody) -
         }
     } else if let Some(digest) = &call.query.digest {
         let digest = Digest::parse(digest)?;
-        let (length, again) = (body.length(), call.again(access));
-        let digest = push::monolithic(r, access, &digest, length, counted(call, body), &again).await?;
+        let (length, still) = (body.length(), call.still(access, Need::Push));
+        let digest = push::monolithic(r, access, &digest, length, counted(call, body), &still).await?;
         return Ok(created(access.repository(), &digest));
     }
     let algorithm = call.query.digest_algorithm.as_deref().map(Algorithm::parse).transpose()?;
@@ -45,12 +45,12 @@ pub(super) async fn start(call: &Call<'_>, access: &Access, body: RequestBody) -
 /// Whether the blob is in the target now. A source that does not exist, is malformed or may not be read is the same as one
 /// that does not have it (Q13).
 async fn mount(call: &Call<'_>, access: &Access, digest: &Digest) -> Result<bool, Failure> {
-    let r = &call.state.registry;
+    let (r, still) = (&call.state.registry, call.still(access, Need::Push));
     match call.query.from.as_deref().filter(|from| !from.is_empty()) {
-        None => Ok(push::mount_from_anywhere(r, access, digest).await?),
-        Some(from) => match RepositoryName::parse(from).ok().and_then(|from| access.source(&from)) {
-            Some(source) => Ok(push::mount(r, access, &source, digest).await?),
-            None => Ok(false),
+        None => Ok(push::mount_from_anywhere(r, &still, digest).await?),
+        Some(from) => match RepositoryName::parse(from) {
+            Ok(from) => Ok(push::mount(r, &still, &from, digest).await?),
+            Err(_) => Ok(false),
         },
     }
 }
@@ -76,9 +76,9 @@ pub(super) async fn finish(
         Error::new(ErrorCode::DigestInvalid, "the request that closes an upload needs the parameter digest")
     })?;
     let digest = Digest::parse(digest)?;
-    let (position, again) = (position(call, &body)?, call.again(access));
+    let (position, still) = (position(call, &body)?, call.still(access, Need::Push));
     let r = &call.state.registry;
-    let digest = push::finish(r, access, id, position, &digest, counted(call, body), &again).await?;
+    let digest = push::finish(r, access, id, position, &digest, counted(call, body), &still).await?;
     Ok(created(access.repository(), &digest))
 }
 

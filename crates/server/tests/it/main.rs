@@ -20,4 +20,5 @@ mod quirks_lists;
 mod quirks_manifests;
 mod quirks_transport;
 mod quirks_uploads;
+mod races;
 mod world;

@@ -13,11 +13,16 @@ const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495
 
 /// Status, the headers that carry meaning, and the body.
 async fn told(failure: Failure) -> String {
+    told_of(failure, false).await
+}
+
+async fn told_of(failure: Failure, upload: bool) -> String {
     let url = PublicUrl::parse("http://localhost:5000").unwrap();
     let asked = Asked {
         challenge: Challenge::new(Scheme::Bearer, url),
         request_id: "req-1",
         repository: Some("team/app"),
+        upload,
         scope: Some("repository:team/app:pull".to_owned()),
     };
     let response = answer(failure, &asked);
@@ -72,6 +77,8 @@ async fn every_error_of_an_operation() {
         Error::UploadUnknown,
         Error::OutOfRange { id: id(), offset: 0 },
         Error::OutOfRange { id: id(), offset: 7 },
+        Error::UploadBusy { id: id(), offset: 7 },
+        Error::PreconditionFailed,
         Error::MissingBlobs(vec![digest(), digest()]),
         Error::DigestMismatch { expected: digest(), actual: digest() },
         Error::SizeMismatch { expected: 4, actual: 3 },
@@ -96,6 +103,8 @@ async fn every_error_of_an_operation() {
     404 | BLOB_UPLOAD_UNKNOWN there is no such upload, or it is not yours: start again
     416 location: /v2/team/app/blobs/uploads/0f8fad5b-d9cb-469f-a165-70867728950e?state=0 range: 0-0 docker-upload-uuid: 0f8fad5b-d9cb-469f-a165-70867728950e | RANGE_INVALID the upload goes on at byte 0
     416 location: /v2/team/app/blobs/uploads/0f8fad5b-d9cb-469f-a165-70867728950e?state=7 range: 0-6 docker-upload-uuid: 0f8fad5b-d9cb-469f-a165-70867728950e | RANGE_INVALID the upload goes on at byte 7
+    416 location: /v2/team/app/blobs/uploads/0f8fad5b-d9cb-469f-a165-70867728950e?state=7 range: 0-6 docker-upload-uuid: 0f8fad5b-d9cb-469f-a165-70867728950e | RANGE_INVALID another request is writing to this upload: try again when it is done
+    412 | UNSUPPORTED the precondition does not hold
     400 | MANIFEST_BLOB_UNKNOWN the manifest needs <digest>, which is not in this repository: push it first {"digest":"<digest>"} | MANIFEST_BLOB_UNKNOWN the manifest needs <digest>, which is not in this repository: push it first {"digest":"<digest>"}
     400 | DIGEST_INVALID the bytes have the digest <digest>, not <digest>
     400 | SIZE_INVALID 4 bytes were announced and 3 came
@@ -104,7 +113,7 @@ async fn every_error_of_an_operation() {
     404 | NAME_UNKNOWN there is no such repository, or you may not see it
     403 | DENIED this needs the verb tag-move for the tag v1
     429 retry-after: 60 | TOOMANYREQUESTS you have 100 unfinished uploads already: finish or cancel some
-    507 retry-after: 60 | UNAVAILABLE the registry's disk is full: what was uploaded so far is kept
+    507 retry-after: 60 | UNAVAILABLE the registry's disk is full
     503 retry-after: 30 | UNAVAILABLE the registry cannot write now
     503 retry-after: 5 | UNAVAILABLE the registry is busy: try again
     500 | UNKNOWN internal error: the server's log has more under req-1
@@ -112,6 +121,13 @@ async fn every_error_of_an_operation() {
     409 | UNSUPPORTED something else stands in the way
     500 | UNKNOWN internal error: the server's log has more under req-1
     "#);
+}
+
+/// Only who knows the upload can go on with it.
+#[tokio::test]
+async fn a_full_disk_under_an_upload() {
+    let told = told_of(Failure::from(registry::Error::Full), true).await;
+    assert!(told.ends_with("the registry's disk is full: the status of the upload tells what of it is kept"), "{told}");
 }
 
 #[tokio::test]
