@@ -1,5 +1,6 @@
 //! The one binary: the registry, and the commands that talk to it.
 
+mod allocator;
 mod args;
 mod client;
 mod command;
@@ -22,6 +23,7 @@ use crate::exit::Exit;
 use crate::output::Output;
 
 fn main() -> ExitCode {
+    allocator::return_large_blocks();
     // Fails only if there is a provider already, and there is none before this line.
     _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let typed: Vec<_> = std::env::args_os().collect();
