@@ -70,6 +70,7 @@ fn flags_beat_environment_beats_file_beats_default() {
     assert_eq!(config.server.public_urls[0].to_string(), "https://a.example");
 }
 
+// security: B-18
 #[test]
 fn all_problems_are_reported_with_their_places() {
     let text = "dat_dir = 'x'\n[server]\nlisten = 'nowhere'\nplain_from = ['10.0.0.0/33']\nlsten = 'x'\n[server.tls]\nkey = 'k'\n\
@@ -151,6 +152,7 @@ fn lists_from_the_environment_are_separated_by_commas() {
     assert_eq!(config.admin.listen, None);
 }
 
+// security: A-02
 #[test]
 fn beyond_loopback_without_tls_is_refused() {
     for (text, refused) in [

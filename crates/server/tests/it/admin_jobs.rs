@@ -40,6 +40,23 @@ async fn a_plan_says_what_a_collection_then_does() {
     assert_eq!(listed["items"][0], job);
 }
 
+// security: I-15
+#[tokio::test]
+async fn of_many_collections_started_at_once_one_runs() {
+    let (world, admin) = world().await;
+    world.image("team/app", "v1", b"kept").await;
+    let start = || admin.ask(Route::GcRun, &[]).body(json!({ "grace": "0s" })).send();
+    let answers = futures_util::future::join_all((0..32).map(|_| start())).await;
+    let statuses: Vec<u16> = answers.iter().map(|told| told.status).collect();
+    let started = statuses.iter().filter(|status| **status == 202).count();
+    let refused = statuses.iter().filter(|status| **status == 409).count();
+    assert!(started >= 1 && refused >= 1 && started + refused == 32, "{statuses:?}");
+    admin.rest().await;
+    let jobs = admin.ask(Route::JobList, &[]).send().await.expect(200).json();
+    assert_eq!(jobs["items"].as_array().unwrap().len(), started);
+    assert_eq!(world.get("/v2/team/app/manifests/v1").await.status, 200);
+}
+
 #[tokio::test]
 async fn backups_are_made_and_verified() {
     let (world, admin) = world().await;

@@ -241,3 +241,23 @@ async fn who_asks_and_what_runs() {
     assert_eq!(info["database"], "sqlite");
     assert!(info["free_bytes"].as_u64().unwrap() > 0 && info["store"].as_str().unwrap().len() == 36, "{info}");
 }
+
+// security: D-08
+#[tokio::test]
+async fn counting_through_ids_leads_nowhere() {
+    let (_world, admin) = world().await;
+    admin.user("alice").await;
+    let held = admin.grant("user:alice", "reader", "team/app").await;
+    for id in (held - 2..held + 20).map(|id| id.to_string()) {
+        let ask = || admin.ask(Route::GrantRemove, &[&id]);
+        let told = ask().user("alice").send().await.expect(403);
+        assert_eq!(told.json()["error"]["code"], "denied", "the same for those that are there and those that are not");
+        assert_eq!(ask().tcp().send().await.status, 401);
+    }
+    let jobs = ["1", "2", "00000000-0000-0000-0000-000000000000"];
+    for id in jobs {
+        assert_eq!(admin.ask(Route::JobShow, &[id]).user("alice").send().await.status, 403);
+    }
+    let left = admin.ask(Route::GrantList, &[]).send().await.expect(200).json();
+    assert!(left["items"].as_array().unwrap().iter().any(|grant| grant["id"] == held), "{left}");
+}

@@ -69,6 +69,7 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
+// security: A-02
 #[tokio::test]
 async fn the_first_start_makes_everything_and_the_next_one_keeps_it() {
     let place = Place::new();
@@ -181,6 +182,7 @@ async fn p06_two_servers_do_not_share_a_directory() {
     stop(first).await;
 }
 
+// security: A-02
 #[tokio::test]
 async fn a02_m06_what_is_unsafe_is_refused_before_anything_is_made() {
     let place = Place::new();

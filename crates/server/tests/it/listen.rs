@@ -151,6 +151,7 @@ async fn every_answer_has_an_id_and_forbids_guessing_types() {
     assert!(seen.ends_with("GET /?y false my-own-id-2"), "{seen}");
 }
 
+// security: F-01
 #[tokio::test]
 async fn f01_what_can_be_read_in_two_ways_is_refused_and_nothing_after_it_is_believed() {
     let served = Served::new(&[]).await;
@@ -195,6 +196,7 @@ async fn requests_in_a_row_and_in_one_piece_are_all_answered() {
     assert!(answer.contains("HTTP/1.1 400"), "{answer}");
 }
 
+// security: I-02
 #[tokio::test]
 async fn i02_slow_heads_and_idle_connections_are_closed() {
     let settings = [("PORTCULLIS_LIMITS__HEADER_TIME", "400ms"), ("PORTCULLIS_LIMITS__IDLE", "800ms")];
@@ -227,6 +229,7 @@ async fn i02_slow_heads_and_idle_connections_are_closed() {
     assert_eq!((served.closed("header_time"), served.closed("idle")), (2, 1));
 }
 
+// security: I-03
 #[tokio::test]
 async fn i03_slow_bodies_and_slow_readers_are_cut_by_progress_and_steady_ones_are_not() {
     let settings = [("PORTCULLIS_LIMITS__PROGRESS", "1KiB"), ("PORTCULLIS_LIMITS__PROGRESS_TIME", "800ms")];
@@ -311,6 +314,7 @@ async fn q34_a_client_that_asks_before_it_sends_is_answered_at_once() {
     assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 401 "), "no 100 before a refusal");
 }
 
+// security: F-11
 #[tokio::test]
 async fn f11_clients_that_go_away_leave_nothing_behind() {
     let served = Served::new(&[]).await;

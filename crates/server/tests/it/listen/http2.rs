@@ -60,6 +60,7 @@ async fn q86_http2_without_negotiation_is_spoken() {
     assert!(String::from_utf8(data).unwrap().starts_with("GET http://localhost/ false "), "{frames:?}");
 }
 
+// security: I-10
 #[tokio::test]
 async fn i10_streams_that_are_opened_and_reset_end_the_connection() {
     let served = Served::new(&[]).await;
@@ -78,6 +79,7 @@ async fn i10_streams_that_are_opened_and_reset_end_the_connection() {
     assert!(frames(&mut other).await.iter().any(|(kind, _)| *kind == DATA), "others are served");
 }
 
+// security: I-11
 #[tokio::test]
 async fn i11_headers_that_never_end_end_the_connection() {
     let served = Served::new(&[]).await;

@@ -60,6 +60,7 @@ async fn served(files: &TlsFiles, settings: &[(&str, &str)]) -> (Served, Arc<Tls
     (Served::with(config(settings), Some(tls.clone())).await, tls)
 }
 
+// security: A-06
 #[tokio::test]
 async fn tls_1_2_and_1_3_and_http_by_negotiation() {
     let certified = Certified::new();
@@ -87,6 +88,7 @@ async fn tls_1_2_and_1_3_and_http_by_negotiation() {
     assert!(certified.connect(&served, "other.test").await.is_err());
 }
 
+// security: A-06
 #[tokio::test]
 async fn a06_plain_http_to_the_tls_port_gets_no_answer() {
     let certified = Certified::new();
@@ -147,6 +149,7 @@ async fn a_renewed_certificate_is_taken_up_and_a_broken_one_is_not() {
     new.connect(&served, "registry.test").await.expect("the certificate in use stays");
 }
 
+// security: A-06
 #[tokio::test]
 async fn a_client_needs_a_certificate_where_an_authority_is_named() {
     let certified = Certified::new();
