@@ -40,7 +40,8 @@ impl RequestBody {
         if self.length.is_some_and(|length| length > limit as u64) {
             return Err(too_large());
         }
-        let mut whole = BytesMut::new();
+        // At once, where it is said: growing copies, and what does not come is never resident.
+        let mut whole = BytesMut::with_capacity(self.length.and_then(|length| length.try_into().ok()).unwrap_or(0));
         while let Some(piece) = self.next().await {
             let piece = piece.map_err(Failure::Cut)?;
             if whole.len() + piece.len() > limit {
