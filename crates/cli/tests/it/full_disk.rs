@@ -43,6 +43,14 @@ impl Disk {
         disk.f_bavail * disk.f_frsize
     }
 
+    /// Somebody else takes this much of what is left.
+    fn take(&self, bytes: usize) -> PathBuf {
+        let path = self.0.join("somebody-else");
+        let mut file = File::create_new(&path).unwrap();
+        file.write_all(&vec![7; bytes]).and_then(|()| file.sync_data()).unwrap();
+        path
+    }
+
     /// Somebody else takes all that is left.
     fn fill(&self) -> PathBuf {
         let path = self.0.join("somebody-else");
@@ -116,9 +124,12 @@ fn filled_by_pushes(sandbox: &Sandbox, disk: &Disk) {
     assert_eq!(refused, 507, "{}", server.log());
     assert!(disk.free() > 500_000, "refused before the disk is full: {}", disk.free());
     assert!(!server.log().contains("gave up reserved space"), "{}", server.log());
+    // What came of the refused one is removed again, so that a smaller one may just fit.
+    let theirs = disk.take(400_000);
     assert_eq!(push_blob(&server, 1, 10), 507, "even a small one");
     assert_eq!(push_blob(&server, 1, 60_000), 507);
     sandbox.run(&["health"]).exited(1);
+    std::fs::remove_file(theirs).unwrap();
     the_ways_out(sandbox, &server, &digests);
     assert_eq!(push_blob(&server, 1, 300_000), 201, "there is room again, at once\n{}", server.log());
     // What a probe finds is kept for a second.
