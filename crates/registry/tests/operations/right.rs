@@ -82,8 +82,9 @@ async fn a_decision_by_older_rules_is_made_again() {
     assert_eq!(right.refreshed.load(Ordering::SeqCst), 1);
 }
 
+// security: B-19
 #[tokio::test]
-async fn b11_no_change_overtakes_a_revocation() {
+async fn b19_no_change_overtakes_a_revocation() {
     let world = world();
     let image = world.push_image(&world.access(ALICE, "a/b"), "v1", "one").await;
     world.push_image(&world.access(ALICE, "a/c"), "v1", "other").await;

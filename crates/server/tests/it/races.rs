@@ -54,7 +54,7 @@ fn manifest(config: &str, layer: &str, n: usize) -> Value {
     manifest
 }
 
-// security: B-11
+// security: B-19
 #[tokio::test]
 async fn a_right_that_is_lost_while_the_body_comes() {
     let world = World::new().await;
@@ -113,7 +113,7 @@ async fn a_right_that_is_lost_while_the_body_comes() {
     assert_eq!(world.get("/v2/a/manifests/v1").await.header("docker-content-digest"), before);
 }
 
-// security: B-11
+// security: B-19
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn after_a_revocation_nothing_is_written() {
     let world = Arc::new(World::new().await);
@@ -238,7 +238,6 @@ async fn an_upload_that_another_request_writes_to() {
     assert_eq!(world.put(&closing, "").await.told(), (404, "BLOB_UPLOAD_UNKNOWN".to_owned()));
 }
 
-// security: H-06
 #[tokio::test]
 async fn an_upload_in_one_request_that_fails_leaves_nothing() {
     let world = World::new().await;
