@@ -21,23 +21,58 @@ const PACKAGES: &[&str] = &[
     "e2fsprogs", // power cuts
     "mount",
     "strace", // kill at each system call
+    "buildah",
+    "umoci",
+    "busybox-static", // what images hold
+    "nginx-light",
+    "haproxy", // reverse proxies
+    "postgresql",
+    "pgbouncer",
 ];
 
 /// A program of a Go module.
 struct Module {
+    /// What it is called in `PATH`; another name than its own where Debian has another version of it.
     name: &'static str,
     path: &'static str,
     version: &'static str,
+    build: Build,
 }
 
+/// How a program is built.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Build {
+    /// `go install`.
+    Install,
+    /// As a tool of an empty module: `go install` refuses a module that replaces or excludes others.
+    Tool,
+}
+
+const fn module(name: &'static str, path: &'static str, version: &'static str, build: Build) -> Module {
+    Module { name, path, version, build }
+}
+
+const CONTAINERD: &str = "v2.4.2";
+const BUILDKIT: &str = "v0.34.2";
+
 const MODULES: &[Module] = &[
-    Module {
-        name: "conformance",
-        path: "github.com/opencontainers/distribution-spec/conformance",
-        version: "v0.0.0-20260831232431-97274622c111",
-    },
-    Module { name: "crane", path: "github.com/google/go-containerregistry/cmd/crane", version: "v0.22.1" },
-    Module { name: "oras", path: "oras.land/oras/cmd/oras", version: "v1.3.6" },
+    module(
+        "conformance",
+        "github.com/opencontainers/distribution-spec/conformance",
+        "v0.0.0-20260831232431-97274622c111",
+        Build::Install,
+    ),
+    module("crane", "github.com/google/go-containerregistry/cmd/crane", "v0.22.1", Build::Install),
+    module("oras", "oras.land/oras/cmd/oras", "v1.3.6", Build::Install),
+    module("regctl", "github.com/regclient/regclient/cmd/regctl", "v0.11.7", Build::Install),
+    module("ctr2", "github.com/containerd/containerd/v2/cmd/ctr", CONTAINERD, Build::Install),
+    module("containerd2", "github.com/containerd/containerd/v2/cmd/containerd", CONTAINERD, Build::Install),
+    module("helm3", "helm.sh/helm/v3/cmd/helm", "v3.22.0", Build::Install),
+    module("helm4", "helm.sh/helm/v4/cmd/helm", "v4.3.1", Build::Install),
+    module("cosign", "github.com/sigstore/cosign/v3/cmd/cosign", "v3.1.3", Build::Install),
+    module("buildctl", "github.com/moby/buildkit/cmd/buildctl", BUILDKIT, Build::Tool),
+    module("buildkitd", "github.com/moby/buildkit/cmd/buildkitd", BUILDKIT, Build::Tool),
+    module("dockerd2", "github.com/moby/moby/v2/cmd/dockerd", "v2.0.0-beta.24", Build::Tool),
 ];
 
 /// Oldest Go (1.x) that builds all modules.
@@ -139,9 +174,25 @@ impl Module {
         let partial = folder.with_extension("partial");
         let _ = fs::remove_dir_all(&partial);
         fs::create_dir_all(&partial)?;
-        let mut install = Command::new(go);
-        install.env("GOBIN", &partial).env("CGO_ENABLED", "0").current_dir(&partial);
-        run(install.arg("install").arg(format!("{}@{}", self.path, self.version)))?;
+        let command = || {
+            let mut command = Command::new(go);
+            // Linking without debug information takes half the time.
+            command.env("GOBIN", &partial).env("CGO_ENABLED", "0").env("GOFLAGS", "-ldflags=-s");
+            command.current_dir(&partial);
+            command
+        };
+        match self.build {
+            Build::Install => run(command().arg("install").arg(format!("{}@{}", self.path, self.version)))?,
+            Build::Tool => {
+                run(command().args(["mod", "init", "tools"]))?;
+                run(command().args(["get", "-tool"]).arg(format!("{}@{}", self.path, self.version)))?;
+                run(command().arg("install").arg(self.path))?;
+            }
+        }
+        let built = self.path.rsplit('/').next().context("a module has a path")?;
+        if built != self.name {
+            fs::rename(partial.join(built), partial.join(self.name))?;
+        }
         let _ = fs::remove_dir_all(&folder);
         fs::rename(&partial, &folder)?;
         Ok(())
