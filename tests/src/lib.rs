@@ -4,10 +4,12 @@
 pub mod crash;
 mod docker_engine;
 mod loop_disk;
+pub mod report;
 mod stage;
 mod tool;
 
 pub use docker_engine::DockerEngine;
 pub use loop_disk::LoopDisk;
+pub use report::{Transport, tried};
 pub use stage::{PASSWORD, Stage};
 pub use tool::{Ran, Tool};

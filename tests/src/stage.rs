@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use testkit::client::Login;
 use testkit::{Client, Options, Server};
 
-use crate::Tool;
+use crate::{Tool, Transport};
 
 /// Everybody's password.
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -27,6 +27,7 @@ pub struct Stage {
     collector: Option<Collector>,
     authority: Option<PathBuf>,
     configuration: Option<TempDir>,
+    transport: Transport,
 }
 
 impl Stage {
@@ -52,6 +53,7 @@ impl Stage {
         std::fs::copy(authority, &kept)?;
         stage.configuration = Some(directory);
         stage.authority = Some(kept);
+        stage.transport = Transport::Tls;
         Ok(stage)
     }
 
@@ -64,7 +66,17 @@ impl Stage {
         server.grant("user:bob", "reader", "team/**")?;
         let files = tempfile::Builder::new().prefix("portcullis-client-").tempdir()?;
         let collector = Some(Collector::start(&server));
-        Ok(Self { server, files, collector, authority: None, configuration: None })
+        Ok(Self { server, files, collector, authority: None, configuration: None, transport: Transport::Http })
+    }
+
+    /// How its clients reach the server.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// From now on its clients reach the server in another way: through a proxy.
+    pub fn set_transport(&mut self, transport: Transport) {
+        self.transport = transport;
     }
 
     /// `localhost:PORT`.
