@@ -76,6 +76,10 @@ const PARTS: &[Part] = &[
     part("docker", "docker engine of Debian, a layer of 1 GiB", Need::Tools, |s| built(s, "clients_docker")),
     part("crane", "crane, a layer of 1 GiB", Need::Tools, |s| built(s, "clients_crane")),
     part("oras", "oras: artifacts and referrers", Need::Tools, |s| built(s, "clients_oras")),
+    part("buildah", "buildah of Debian", Need::Tools, |s| built(s, "clients_buildah")),
+    part("buildkit", "buildctl with buildkitd: attestations, caches", Need::Tools, |s| built(s, "clients_buildkit")),
+    part("umoci", "layouts of umoci, moved by skopeo", Need::Tools, |s| built(s, "clients_umoci")),
+    part("lazy", "lazy pullers: their ranges, zstd:chunked", Need::Tools, |s| built(s, "clients_lazy")),
     part("client-report", "docs/reference/clients.md is what the clients of this run did", Need::Tools, |s| {
         built(s, "client_report")
     }),
