@@ -11,13 +11,15 @@ use tempfile::TempDir;
 use testkit::client::Login;
 use testkit::{Client, Options, Server};
 
-use crate::Tool;
+use crate::{Tool, Transport};
 
 /// Everybody's password.
 pub const PASSWORD: &str = "correct horse battery staple";
 
 /// Garbage is collected every second; what is not referenced may go after this time.
 const GRACE: &str = "30s";
+/// The same, for what a test waits for: cancelled pushes.
+const SHORT_GRACE: &str = "4s";
 
 /// A server with `alice`, who may do everything below `team/`, `bob`, who may read there, and `carol`, who may do nothing.
 pub struct Stage {
@@ -27,12 +29,19 @@ pub struct Stage {
     collector: Option<Collector>,
     authority: Option<PathBuf>,
     configuration: Option<TempDir>,
+    transport: Transport,
 }
 
 impl Stage {
     /// A stage over plain HTTP on loopback.
     pub fn plain() -> Result<Self> {
-        Self::set(Options { config: format!("[gc]\ngrace = \"{GRACE}\"\n"), ..Options::default() })
+        Self::set(Options { config: format!("[gc]\ngrace = \"{GRACE}\"\n"), ..Options::default() }, GRACE)
+    }
+
+    /// As [`Stage::plain`], where uploads that nobody goes on with, and what they left, go after seconds.
+    pub fn hasty() -> Result<Self> {
+        let config = format!("[gc]\ngrace = \"{SHORT_GRACE}\"\n[upload]\nidle = \"{SHORT_GRACE}\"\n");
+        Self::set(Options { config, ..Options::default() }, SHORT_GRACE)
     }
 
     /// A stage over TLS with an authority of its own, as `portcullis init` makes it.
@@ -47,15 +56,16 @@ impl Stage {
             .output()?;
         ensure!(made.status.success(), "init: {}", String::from_utf8_lossy(&made.stderr));
         let authority = find(directory.path(), "ca.crt").ok_or_else(|| anyhow!("init wrote no ca.crt"))?;
-        let mut stage = Self::set(Options { config_file: Some(config), ..Options::default() })?;
+        let mut stage = Self::set(Options { config_file: Some(config), ..Options::default() }, GRACE)?;
         let kept = stage.path("ca.crt");
         std::fs::copy(authority, &kept)?;
         stage.configuration = Some(directory);
         stage.authority = Some(kept);
+        stage.transport = Transport::Tls;
         Ok(stage)
     }
 
-    fn set(options: Options) -> Result<Self> {
+    fn set(options: Options, grace: &str) -> Result<Self> {
         let server = Server::start(options)?;
         for name in ["alice", "bob", "carol"] {
             server.add_user(name, PASSWORD)?;
@@ -63,8 +73,18 @@ impl Stage {
         server.grant("user:alice", "maintainer", "team/**")?;
         server.grant("user:bob", "reader", "team/**")?;
         let files = tempfile::Builder::new().prefix("portcullis-client-").tempdir()?;
-        let collector = Some(Collector::start(&server));
-        Ok(Self { server, files, collector, authority: None, configuration: None })
+        let collector = Some(Collector::start(&server, grace));
+        Ok(Self { server, files, collector, authority: None, configuration: None, transport: Transport::Http })
+    }
+
+    /// How its clients reach the server.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// From now on its clients reach the server in another way: through a proxy.
+    pub fn set_transport(&mut self, transport: Transport) {
+        self.transport = transport;
     }
 
     /// `localhost:PORT`.
@@ -105,6 +125,14 @@ impl Stage {
         self.server.client(Login::Bearer(who.to_owned(), PASSWORD.to_owned()))
     }
 
+    /// How many blobs were mounted into a repository so far, by the server's log: an answer 201 where an upload would begin.
+    pub fn mounts(&self, repository: &str) -> Result<usize> {
+        let target = format!("/v2/{repository}/blobs/uploads/");
+        let log = std::fs::read_to_string(self.server.log_file())?;
+        let requests = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        Ok(requests.filter(|line| line["method"] == "POST" && line["path"] == *target && line["status"] == 201).count())
+    }
+
     /// Stops collecting, and fails unless each collection succeeded and `fsck` finds nothing.
     pub fn close(mut self) -> Result<()> {
         if let Some(collector) = self.collector.take() {
@@ -124,9 +152,9 @@ struct Collector {
 }
 
 impl Collector {
-    fn start(server: &Server) -> Self {
+    fn start(server: &Server, grace: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut command = server.command(&["gc", "run", "--wait", "--grace", GRACE, "--json"]);
+        let mut command = server.command(&["gc", "run", "--wait", "--grace", grace, "--json"]);
         let flag = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let mut runs = 0;
