@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use testkit::client::Login;
 use testkit::{Client, Options, Server};
 
-use crate::Tool;
+use crate::{Tool, Transport};
 
 /// Everybody's password.
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -27,16 +27,27 @@ pub struct Stage {
     collector: Option<Collector>,
     authority: Option<PathBuf>,
     configuration: Option<TempDir>,
+    transport: Transport,
 }
 
 impl Stage {
     /// A stage over plain HTTP on loopback.
     pub fn plain() -> Result<Self> {
-        Self::set(Options { config: format!("[gc]\ngrace = \"{GRACE}\"\n"), ..Options::default() })
+        Self::plain_with(&format!("[gc]\ngrace = \"{GRACE}\"\n"))
+    }
+
+    /// A stage over plain HTTP on loopback, with these settings.
+    pub fn plain_with(config: &str) -> Result<Self> {
+        Self::set(Options { config: config.to_owned(), ..Options::default() })
     }
 
     /// A stage over TLS with an authority of its own, as `portcullis init` makes it.
     pub fn tls() -> Result<Self> {
+        Self::tls_and_plain_from("")
+    }
+
+    /// As [`Stage::tls`], but this network may speak plain HTTP on the same port and is believed for whom it speaks.
+    pub fn tls_and_plain_from(network: &str) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let config = directory.path().join("portcullis.toml");
         let made = std::process::Command::new(testkit::binary())
@@ -46,12 +57,18 @@ impl Stage {
             .arg(directory.path().join("data"))
             .output()?;
         ensure!(made.status.success(), "init: {}", String::from_utf8_lossy(&made.stderr));
+        if !network.is_empty() {
+            let text = std::fs::read_to_string(&config)?;
+            let (before, after) = text.split_once("#plain_from = []").context("init writes no plain_from")?;
+            std::fs::write(&config, format!("{before}plain_from = [\"{network}\"]{after}"))?;
+        }
         let authority = find(directory.path(), "ca.crt").ok_or_else(|| anyhow!("init wrote no ca.crt"))?;
         let mut stage = Self::set(Options { config_file: Some(config), ..Options::default() })?;
         let kept = stage.path("ca.crt");
         std::fs::copy(authority, &kept)?;
         stage.configuration = Some(directory);
         stage.authority = Some(kept);
+        stage.transport = Transport::Tls;
         Ok(stage)
     }
 
@@ -64,7 +81,17 @@ impl Stage {
         server.grant("user:bob", "reader", "team/**")?;
         let files = tempfile::Builder::new().prefix("portcullis-client-").tempdir()?;
         let collector = Some(Collector::start(&server));
-        Ok(Self { server, files, collector, authority: None, configuration: None })
+        Ok(Self { server, files, collector, authority: None, configuration: None, transport: Transport::Http })
+    }
+
+    /// How its clients reach the server.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// From now on its clients reach the server in another way: through a proxy.
+    pub fn set_transport(&mut self, transport: Transport) {
+        self.transport = transport;
     }
 
     /// `localhost:PORT`.
@@ -103,6 +130,25 @@ impl Stage {
     /// The test's own client for one of the people.
     pub fn client(&self, who: &str) -> Client {
         self.server.client(Login::Bearer(who.to_owned(), PASSWORD.to_owned()))
+    }
+
+    /// The lines of the server's log about requests so far.
+    pub fn requests(&self) -> Result<Vec<serde_json::Value>> {
+        let text = std::fs::read_to_string(self.server.log_file())?;
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        Ok(lines.filter(|line| line["message"] == "request").collect())
+    }
+
+    /// The protocol of the requests of this method whose paths begin so, as the server saw it; fails when there were none, or
+    /// of several protocols.
+    pub fn protocol_of(&self, method: &str, path: &str) -> Result<String> {
+        let requests = self.requests()?;
+        let those = requests.iter().filter(|line| {
+            line["method"] == method && line["path"].as_str().is_some_and(|text| text.starts_with(path))
+        });
+        let protocols: std::collections::BTreeSet<&str> = those.filter_map(|line| line["protocol"].as_str()).collect();
+        ensure!(protocols.len() == 1, "{method} {path}… came by {protocols:?}");
+        Ok(protocols.into_iter().collect())
     }
 
     /// Stops collecting, and fails unless each collection succeeded and `fsck` finds nothing.

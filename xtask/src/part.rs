@@ -73,6 +73,12 @@ const PARTS: &[Part] = &[
     part("podman", "podman of Debian", Need::Tools, |s| built(s, "clients_podman")),
     part("docker", "docker engine of Debian, a layer of 1 GiB", Need::Tools, |s| built(s, "clients_docker")),
     part("crane", "crane, a layer of 1 GiB", Need::Tools, |s| built(s, "clients_crane")),
+    part("docker-next", "current docker engine with its containerd store", Need::Tools, |s| {
+        built(s, "clients_docker_next")
+    }),
+    part("containerd", "containerd of Debian and containerd 2, each by its ctr", Need::Tools, |s| {
+        built(s, "clients_containerd")
+    }),
     part("oras", "oras: artifacts and referrers", Need::Tools, |s| built(s, "clients_oras")),
     part("kill", "kill -9 at random moments", Need::Binary, |s| built(s, "crash_kill")),
     part(
