@@ -32,7 +32,7 @@ const fn client(name: &'static str, about: &'static str, version: &'static [&'st
 /// Every client of the page, in its order. Each must have been recorded in a whole run.
 const CLIENTS: &[Client] = &[
     client("docker", "docker engine of Debian, classic image store", &["version", "-f", "{{.Server.Version}}"]),
-    client("docker-containerd", "docker engine, containerd image store", &["version", "-f", "{{.Server.Version}}"]),
+    client("docker-containerd", "docker engine (`dockerd`), containerd image store", &["--version"]),
     client("podman", "podman of Debian", &["version", "-f", "{{.Client.Version}}"]),
     client("buildah", "buildah of Debian", &["--version"]),
     client("skopeo", "skopeo of Debian", &["--version"]),
@@ -144,7 +144,8 @@ impl Transport {
 }
 
 impl Stage {
-    /// Records what this client did over the transport of the stage. To be called when it has passed.
+    /// Records what this client did over the transport of the stage. To be called when it has passed. `tool` is the program
+    /// whose version the page shows: that of the engine where a client has one without a version of its own.
     pub fn record(&self, client: &str, tool: &Tool, tried: &[&str]) -> Result<()> {
         tried.iter().try_for_each(|tried| self.record_result(client, tool, tried, "passed"))
     }

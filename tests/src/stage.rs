@@ -18,6 +18,8 @@ pub const PASSWORD: &str = "correct horse battery staple";
 
 /// Garbage is collected every second; what is not referenced may go after this time.
 const GRACE: &str = "30s";
+/// The same, for what a test waits for: cancelled pushes.
+const SHORT_GRACE: &str = "4s";
 
 /// A server with `alice`, who may do everything below `team/`, `bob`, who may read there, and `carol`, who may do nothing.
 pub struct Stage {
@@ -33,12 +35,13 @@ pub struct Stage {
 impl Stage {
     /// A stage over plain HTTP on loopback.
     pub fn plain() -> Result<Self> {
-        Self::plain_with(&format!("[gc]\ngrace = \"{GRACE}\"\n"))
+        Self::set(Options { config: format!("[gc]\ngrace = \"{GRACE}\"\n"), ..Options::default() }, GRACE)
     }
 
-    /// A stage over plain HTTP on loopback, with these settings.
-    pub fn plain_with(config: &str) -> Result<Self> {
-        Self::set(Options { config: config.to_owned(), ..Options::default() })
+    /// As [`Stage::plain`], where uploads that nobody goes on with, and what they left, go after seconds.
+    pub fn hasty() -> Result<Self> {
+        let config = format!("[gc]\ngrace = \"{SHORT_GRACE}\"\n[upload]\nidle = \"{SHORT_GRACE}\"\n");
+        Self::set(Options { config, ..Options::default() }, SHORT_GRACE)
     }
 
     /// A stage over TLS with an authority of its own, as `portcullis init` makes it.
@@ -63,7 +66,7 @@ impl Stage {
             std::fs::write(&config, format!("{before}plain_from = [\"{network}\"]{after}"))?;
         }
         let authority = find(directory.path(), "ca.crt").ok_or_else(|| anyhow!("init wrote no ca.crt"))?;
-        let mut stage = Self::set(Options { config_file: Some(config), ..Options::default() })?;
+        let mut stage = Self::set(Options { config_file: Some(config), ..Options::default() }, GRACE)?;
         let kept = stage.path("ca.crt");
         std::fs::copy(authority, &kept)?;
         stage.configuration = Some(directory);
@@ -72,7 +75,7 @@ impl Stage {
         Ok(stage)
     }
 
-    fn set(options: Options) -> Result<Self> {
+    fn set(options: Options, grace: &str) -> Result<Self> {
         let server = Server::start(options)?;
         for name in ["alice", "bob", "carol"] {
             server.add_user(name, PASSWORD)?;
@@ -80,7 +83,7 @@ impl Stage {
         server.grant("user:alice", "maintainer", "team/**")?;
         server.grant("user:bob", "reader", "team/**")?;
         let files = tempfile::Builder::new().prefix("portcullis-client-").tempdir()?;
-        let collector = Some(Collector::start(&server));
+        let collector = Some(Collector::start(&server, grace));
         Ok(Self { server, files, collector, authority: None, configuration: None, transport: Transport::Http })
     }
 
@@ -151,6 +154,14 @@ impl Stage {
         Ok(protocols.into_iter().collect())
     }
 
+    /// How many blobs were mounted into a repository so far, by the server's log: an answer 201 where an upload would begin.
+    pub fn mounts(&self, repository: &str) -> Result<usize> {
+        let target = format!("/v2/{repository}/blobs/uploads/");
+        let mounted =
+            |line: &&serde_json::Value| line["method"] == "POST" && line["path"] == *target && line["status"] == 201;
+        Ok(self.requests()?.iter().filter(mounted).count())
+    }
+
     /// Stops collecting, and fails unless each collection succeeded and `fsck` finds nothing.
     pub fn close(mut self) -> Result<()> {
         if let Some(collector) = self.collector.take() {
@@ -170,9 +181,9 @@ struct Collector {
 }
 
 impl Collector {
-    fn start(server: &Server) -> Self {
+    fn start(server: &Server, grace: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut command = server.command(&["gc", "run", "--wait", "--grace", GRACE, "--json"]);
+        let mut command = server.command(&["gc", "run", "--wait", "--grace", grace, "--json"]);
         let flag = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let mut runs = 0;

@@ -4,7 +4,7 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
-use portcullis_tests::{Containerd, Line, PASSWORD, SHORT_TIMES, Stage, Tool, tried};
+use portcullis_tests::{Containerd, Line, PASSWORD, Stage, Tool, tried};
 use testkit::Rng;
 use testkit::image::{self, FIVE_PLATFORMS, Image, Recipe};
 
@@ -38,13 +38,13 @@ fn assert_has(ctr: &Tool, image: &Image) -> Result<()> {
     Ok(())
 }
 
-/// Pulls, pushes under another name and pulls that elsewhere, in each way that there is.
-fn round_trips(line: Line, flags: &[&str], stage: &Stage, containerd: &Containerd) -> Result<Tool> {
+/// Pulls, pushes under another name and pulls that elsewhere, in each way that there is; one of the images has `many` layers.
+fn round_trips(line: Line, flags: &[&str], stage: &Stage, containerd: &Containerd, many: usize) -> Result<Tool> {
     let rng = &mut Rng::announced("containerd");
     let (alice, bob) = (user("alice"), user("bob"));
     let shapes = [
         ("small", Recipe::new().layers(rng, 2, 3_000_000)?.image()),
-        ("sixty", Recipe::new().layers(rng, 60, 20_000)?.image()),
+        ("many", Recipe::new().layers(rng, many, 20_000)?.image()),
         ("five", image::index(rng, &FIVE_PLATFORMS, 50_000)?),
     ];
     let mut client = "alice".to_owned();
@@ -82,7 +82,7 @@ fn round_trips(line: Line, flags: &[&str], stage: &Stage, containerd: &Container
 
 fn over_http(line: Line) -> Result<()> {
     let (stage, containerd) = (Stage::plain()?, Containerd::start(line)?);
-    let ctr = round_trips(line, &["--plain-http"], &stage, &containerd)?;
+    let ctr = round_trips(line, &["--plain-http"], &stage, &containerd, 60)?;
     stage.record(
         line.name(),
         &ctr,
@@ -123,13 +123,13 @@ fn over_tls(line: Line) -> Result<()> {
     // The test's own client speaks plain HTTP.
     let (stage, containerd) = (Stage::tls_and_plain_from("127.0.0.1/32")?, Containerd::start(line)?);
     let hosts = hosts(&stage)?;
-    let ctr = round_trips(line, &["--hosts-dir", &hosts], &stage, &containerd)?;
-    let (alice, authority, source) = (user("alice"), stage.authority()?, stage.at("team/sixty-0:1"));
+    let ctr = round_trips(line, &["--hosts-dir", &hosts], &stage, &containerd, 5)?;
+    let (alice, authority, source) = (user("alice"), stage.authority()?, stage.at("team/many-0:1"));
     let other = containerd.ctr(&stage, "authority")?;
     let way = if line == Line::Current { LOCAL } else { SERVICE };
     let flags = ["--tlscacert", &authority, "--max-concurrent-downloads", "4", "--user", &alice];
     other.run(&images("pull", way, &flags, &[&source]))?;
-    let protocol = stage.protocol_of("GET", "/v2/team/sixty-0/manifests/")?;
+    let protocol = stage.protocol_of("GET", "/v2/team/many-0/manifests/")?;
     stage.record_result(line.name(), &ctr, "protocol over TLS", &protocol)?;
     stage.record(line.name(), &ctr, &[tried::PUSH, tried::PULL_BY_TAG, tried::PULL_BY_DIGEST, tried::PLATFORMS])?;
     stage.close()
@@ -214,11 +214,10 @@ fn refusals_name_their_cause_with_2() -> Result<()> {
 
 /// Both halves: a cancelled pull leaves the server as it was, a cancelled push leaves garbage, which is collected.
 fn cancelled(line: Line) -> Result<()> {
-    let (stage, containerd) = (Stage::plain_with(SHORT_TIMES)?, Containerd::start(line)?);
+    let (stage, containerd) = (Stage::hasty()?, Containerd::start(line)?);
     let rng = &mut Rng::announced("containerd");
     let image = Recipe::new().layers(rng, 4, 16 << 20)?.image();
     stage.client("alice").push_image("team/a", &image, "1")?;
-    let stored = stage.stored()?;
     stage.server.grant("user:carol", "writer", "team/b")?;
     let (alice, carol) = (user("alice"), user("carol"));
     let flags = ["--plain-http", "--user", &alice];
@@ -231,8 +230,8 @@ fn cancelled(line: Line) -> Result<()> {
         assert_has(&ctr, &image)?;
         // Who may not read team/a has to send everything: nothing is mounted.
         ctr.run(&["images", "tag", &source, &target])?;
-        stage.interrupt_push(ctr.command(&images("push", way, &["--plain-http", "--user", &carol], &[&target])))?;
-        stage.collect_down_to(stored)?;
+        let push = images("push", way, &["--plain-http", "--user", &carol], &[&target]);
+        stage.cancelled_push(&ctr, &push, "team/b")?;
     }
     stage.client("bob").assert_serves("team/a", &image)?;
     ctr.run(&images("push", SERVICE, &flags, &[&target]))?;

@@ -58,7 +58,9 @@ const PARTS: &[Part] = &[
     }),
     part("unit", "cargo test of every crate", Need::Nothing, |s| {
         let arguments = ["test", "--workspace", "--exclude", "portcullis-tests", "--no-fail-fast"];
-        process::run_tests(&mut cargo(&s.root, &arguments))
+        let crates = process::run_tests(&mut cargo(&s.root, &arguments))?;
+        let own = process::run_tests(&mut cargo(&s.root, &["test", "-p", "portcullis-tests", "--lib"]))?;
+        Ok(crates.plus(own))
     }),
     part("release", "cargo build --release", Need::Nothing, |s| {
         checked(cargo(&s.root, &["build", "--release", "-p", "portcullis"]))
@@ -80,6 +82,9 @@ const PARTS: &[Part] = &[
         built(s, "clients_containerd")
     }),
     part("oras", "oras: artifacts and referrers", Need::Tools, |s| built(s, "clients_oras")),
+    part("client-report", "docs/reference/clients.md is what the clients of this run did", Need::Tools, |s| {
+        built(s, "client_report")
+    }),
     part("kill", "kill -9 at random moments", Need::Binary, |s| built(s, "crash_kill")),
     part(
         "power-cut",
@@ -119,6 +124,10 @@ impl Selection {
             bail!("no such part: {name}; cargo xtask parts lists them");
         }
         Ok(selection)
+    }
+
+    fn is_everything(&self) -> bool {
+        !self.quick && self.only.is_empty()
     }
 
     fn parts(&self) -> Vec<&'static Part> {
@@ -169,6 +178,10 @@ pub fn test(root: &Path, selection: &Selection) -> Result<bool> {
     let parts = selection.parts();
     let mut scene = Scene { root: root.to_owned(), tools: Vec::new() };
     let mut done: Vec<Done> = Vec::new();
+    if selection.is_everything() {
+        // Rows of files of tests that are no longer there.
+        let _ = std::fs::remove_dir_all(target(root).join("client-report"));
+    }
     if parts.iter().any(|part| part.need == Need::Tools) {
         done.push(timed("install", || {
             scene.tools = install::everything()?;
@@ -251,8 +264,18 @@ pub fn built_with(scene: &Scene, test: &str, environment: &[(&str, &str)]) -> Re
     let arguments = ["test", "-p", "portcullis-tests", "--test", test, "--", "--test-threads=1", "--nocapture"];
     let mut command = cargo(&scene.root, &arguments);
     command.env("PATH", process::path_with(&scene.tools)?).env("RUST_LIB_BACKTRACE", "0");
+    command.env("PORTCULLIS_CLIENT_REPORT", rows_folder(scene, test)?);
     command.envs(environment.iter().copied());
     process::run_tests(&mut command)
+}
+
+/// Where the rows of a file of client tests go: a folder of its own, so that running it again replaces its rows and no others.
+fn rows_folder(scene: &Scene, test: &str) -> Result<PathBuf> {
+    let folder = target(&scene.root).join("client-report").join(test);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    Ok(folder)
 }
 
 /// The power cuts need a second program, whose syncs are compiled out: a debug build, since most of it is there already.
