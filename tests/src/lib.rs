@@ -8,6 +8,7 @@ pub mod crash;
 mod daemon;
 mod docker_engine;
 mod loop_disk;
+pub mod proxy;
 pub mod report;
 mod stage;
 mod tool;

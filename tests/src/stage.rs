@@ -38,6 +38,11 @@ impl Stage {
         Self::set(Options { config: format!("[gc]\ngrace = \"{GRACE}\"\n"), ..Options::default() }, GRACE)
     }
 
+    /// A stage with these settings, its server on loopback.
+    pub fn plain_with(config: &str) -> Result<Self> {
+        Self::set(Options { config: config.to_owned(), ..Options::default() }, GRACE)
+    }
+
     /// As [`Stage::plain`], where uploads that nobody goes on with, and what they left, go after seconds.
     pub fn hasty() -> Result<Self> {
         let config = format!("[gc]\ngrace = \"{SHORT_GRACE}\"\n[upload]\nidle = \"{SHORT_GRACE}\"\n");

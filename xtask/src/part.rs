@@ -81,6 +81,9 @@ const PARTS: &[Part] = &[
     part("containerd", "containerd of Debian and containerd 2, each by its ctr", Need::Tools, |s| {
         built(s, "clients_containerd")
     }),
+    part("proxies", "nginx and haproxy in front, as docs/guide/proxies.md says; HTTP/2", Need::Tools, |s| {
+        built(s, "proxies")
+    }),
     part("oras", "oras: artifacts and referrers", Need::Tools, |s| built(s, "clients_oras")),
     part("client-report", "docs/reference/clients.md is what the clients of this run did", Need::Tools, |s| {
         built(s, "client_report")
