@@ -3,14 +3,19 @@
 
 mod buildkit;
 mod cancelled;
+mod containerd;
 pub mod crash;
+mod daemon;
 mod docker_engine;
 mod loop_disk;
+pub mod proxy;
 pub mod report;
 mod stage;
 mod tool;
 
 pub use buildkit::BuildKit;
+pub use containerd::{Containerd, Line};
+pub use daemon::Daemon;
 pub use docker_engine::DockerEngine;
 pub use loop_disk::LoopDisk;
 pub use report::{Transport, tried};

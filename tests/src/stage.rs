@@ -38,6 +38,11 @@ impl Stage {
         Self::set(Options { config: format!("[gc]\ngrace = \"{GRACE}\"\n"), ..Options::default() }, GRACE)
     }
 
+    /// A stage with these settings, its server on loopback.
+    pub fn plain_with(config: &str) -> Result<Self> {
+        Self::set(Options { config: config.to_owned(), ..Options::default() }, GRACE)
+    }
+
     /// As [`Stage::plain`], where uploads that nobody goes on with, and what they left, go after seconds.
     pub fn hasty() -> Result<Self> {
         let config = format!("[gc]\ngrace = \"{SHORT_GRACE}\"\n[upload]\nidle = \"{SHORT_GRACE}\"\n");
@@ -46,6 +51,11 @@ impl Stage {
 
     /// A stage over TLS with an authority of its own, as `portcullis init` makes it.
     pub fn tls() -> Result<Self> {
+        Self::tls_and_plain_from("")
+    }
+
+    /// As [`Stage::tls`], but this network may speak plain HTTP on the same port and is believed for whom it speaks.
+    pub fn tls_and_plain_from(network: &str) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let config = directory.path().join("portcullis.toml");
         let made = std::process::Command::new(testkit::binary())
@@ -55,6 +65,11 @@ impl Stage {
             .arg(directory.path().join("data"))
             .output()?;
         ensure!(made.status.success(), "init: {}", String::from_utf8_lossy(&made.stderr));
+        if !network.is_empty() {
+            let text = std::fs::read_to_string(&config)?;
+            let (before, after) = text.split_once("#plain_from = []").context("init writes no plain_from")?;
+            std::fs::write(&config, format!("{before}plain_from = [\"{network}\"]{after}"))?;
+        }
         let authority = find(directory.path(), "ca.crt").ok_or_else(|| anyhow!("init wrote no ca.crt"))?;
         let mut stage = Self::set(Options { config_file: Some(config), ..Options::default() }, GRACE)?;
         let kept = stage.path("ca.crt");
@@ -125,12 +140,31 @@ impl Stage {
         self.server.client(Login::Bearer(who.to_owned(), PASSWORD.to_owned()))
     }
 
+    /// The lines of the server's log about requests so far.
+    pub fn requests(&self) -> Result<Vec<serde_json::Value>> {
+        let text = std::fs::read_to_string(self.server.log_file())?;
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        Ok(lines.filter(|line| line["message"] == "request").collect())
+    }
+
+    /// The protocol of the requests of this method whose paths begin so, as the server saw it; fails when there were none, or
+    /// of several protocols.
+    pub fn protocol_of(&self, method: &str, path: &str) -> Result<String> {
+        let requests = self.requests()?;
+        let those = requests.iter().filter(|line| {
+            line["method"] == method && line["path"].as_str().is_some_and(|text| text.starts_with(path))
+        });
+        let protocols: std::collections::BTreeSet<&str> = those.filter_map(|line| line["protocol"].as_str()).collect();
+        ensure!(protocols.len() == 1, "{method} {path}… came by {protocols:?}");
+        Ok(protocols.into_iter().collect())
+    }
+
     /// How many blobs were mounted into a repository so far, by the server's log: an answer 201 where an upload would begin.
     pub fn mounts(&self, repository: &str) -> Result<usize> {
         let target = format!("/v2/{repository}/blobs/uploads/");
-        let log = std::fs::read_to_string(self.server.log_file())?;
-        let requests = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        Ok(requests.filter(|line| line["method"] == "POST" && line["path"] == *target && line["status"] == 201).count())
+        let mounted =
+            |line: &&serde_json::Value| line["method"] == "POST" && line["path"] == *target && line["status"] == 201;
+        Ok(self.requests()?.iter().filter(mounted).count())
     }
 
     /// Stops collecting, and fails unless each collection succeeded and `fsck` finds nothing.

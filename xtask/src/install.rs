@@ -26,6 +26,7 @@ const PACKAGES: &[&str] = &[
     "busybox-static", // what images hold
     "nginx-light",
     "haproxy", // reverse proxies
+    "curl",    // single requests over TLS and HTTP/2
     "postgresql",
     "pgbouncer",
 ];

@@ -75,6 +75,14 @@ const PARTS: &[Part] = &[
     part("podman", "podman of Debian", Need::Tools, |s| built(s, "clients_podman")),
     part("docker", "docker engine of Debian, a layer of 1 GiB", Need::Tools, |s| built(s, "clients_docker")),
     part("crane", "crane, a layer of 1 GiB", Need::Tools, |s| built(s, "clients_crane")),
+    part("docker-next", "current docker engine with its containerd store", Need::Tools, |s| {
+        built(s, "clients_docker_next")
+    }),
+    part("containerd", "containerd of Debian and containerd 2, each by its ctr", Need::Tools, |s| {
+        built(s, "clients_containerd")
+    }),
+    part("proxies", "nginx and haproxy in front, as docs/guide/proxies.md says", Need::Tools, |s| built(s, "proxies")),
+    part("http2", "HTTP/2: who speaks it, and many streams on one connection", Need::Tools, |s| built(s, "http2")),
     part("oras", "oras: artifacts and referrers", Need::Tools, |s| built(s, "clients_oras")),
     part("buildah", "buildah of Debian", Need::Tools, |s| built(s, "clients_buildah")),
     part("buildkit", "buildctl with buildkitd: attestations, caches", Need::Tools, |s| built(s, "clients_buildkit")),

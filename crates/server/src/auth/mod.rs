@@ -28,6 +28,7 @@ use registry::Registry;
 pub use backoff::Source;
 pub use denials::Journal;
 pub use hosts::{Challenge, Hosts, Scheme};
+pub use origin::client_address;
 pub use password::HashError;
 pub use session::AdminSession;
 pub use token::{TokenKey, TokenKeys};
