@@ -181,7 +181,10 @@ async fn nobody_waits_for_ever() {
     let writer = writer_with(&path, "PRAGMA busy_timeout = 60000", &options);
     let held = outsider(&path);
     let (first, second) = tokio::join!(put(&writer, 1, 1), put(&writer, 2, 1));
-    assert!(matches!((&first, &second), (Err(Error::Unsure { .. }), Err(Error::Unsure { .. }))), "{first:?} {second:?}");
+    assert!(
+        matches!((&first, &second), (Err(Error::Unsure { .. }), Err(Error::Unsure { .. }))),
+        "{first:?} {second:?}"
+    );
     let start = std::time::Instant::now();
     assert!(matches!(put(&writer, 3, 1).await, Err(Error::Unavailable { .. })));
     assert!(start.elapsed() < options.timeout);
