@@ -4,11 +4,11 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use oci::{Algorithm, Digest, Hasher, Timestamp};
-use rustix::fs::{Access, OFlags, StatVfsMountFlags};
+use rustix::fs::{Access, OFlags, StatVfs, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use crate::faults::Faults;
@@ -29,6 +29,14 @@ struct Inner {
     faults: Faults,
     room: Room,
     lane: Lane,
+    beside: OnceLock<Beside>,
+}
+
+/// Another disk that a push fills.
+#[derive(Debug)]
+struct Beside {
+    path: PathBuf,
+    keep: u64,
 }
 
 impl Fs {
@@ -55,7 +63,7 @@ impl Fs {
         }
         sync_directory(root)?;
         let (room, lane) = (Room::default(), Lane::default());
-        Ok(Self { inner: Arc::new(Inner { root: root.to_owned(), faults, room, lane }) })
+        Ok(Self { inner: Arc::new(Inner { root: root.to_owned(), faults, room, lane, beside: OnceLock::new() }) })
     }
 
     pub(crate) fn path(&self, key: &Key) -> PathBuf {
@@ -216,15 +224,32 @@ impl Fs {
         copy(file, to).map_err(|error| Error::io("copy", to, error))
     }
 
-    pub(crate) fn keep_free(&self, bytes: u64) -> Result<(), Error> {
-        let stat = self.statvfs()?;
-        self.inner.room.keep(bytes.min(stat.f_blocks.saturating_mul(stat.f_frsize) / 20));
+    pub(crate) fn keep_free(&self, bytes: u64, beside: &Path) -> Result<(), Error> {
+        let share = |disk: StatVfs| bytes.min(disk.f_blocks.saturating_mul(disk.f_frsize) / 20);
+        let device = |path: &Path| std::fs::metadata(path).map(|found| found.dev());
+        let failed = |error| Error::io("stat", beside, error);
+        if device(&self.inner.root).map_err(failed)? != device(beside).map_err(failed)? {
+            let other = Beside { path: beside.to_owned(), keep: share(statvfs(beside)?) };
+            // Set once, when the store is opened.
+            let _ = self.inner.beside.set(other);
+        }
+        self.inner.room.keep(share(self.statvfs()?));
         Ok(())
+    }
+
+    /// What writers may count on: nothing, where the other disk has too little left.
+    fn room(&self) -> Result<u64, Error> {
+        if let Some(Beside { path, keep }) = self.inner.beside.get()
+            && free(statvfs(path)?) < *keep
+        {
+            return Ok(0);
+        }
+        self.free_bytes()
     }
 
     /// Whether so many bytes may be written at `path`.
     pub(crate) fn take_room(&self, path: &Path, bytes: u64) -> Result<(), Error> {
-        self.inner.room.take(path, bytes, || self.free_bytes())
+        self.inner.room.take(path, bytes, || self.room())
     }
 
     /// Looks at the disk on another thread: one that is silent must not hold who asks.
@@ -240,12 +265,17 @@ impl Fs {
         let fs = self.clone();
         let look = move || {
             let root = &fs.inner.root;
-            let read_only = fs.statvfs()?.f_flag.contains(StatVfsMountFlags::RDONLY);
+            let disk = fs.statvfs()?;
+            let read_only = disk.f_flag.contains(StatVfsMountFlags::RDONLY);
             let wrong = |errno: Errno| Error::io("access", root, errno.into());
             if read_only {
                 return Err(wrong(Errno::ROFS));
             }
             rustix::fs::access(root, Access::WRITE_OK | Access::EXEC_OK).map_err(wrong)?;
+            // Without inodes no file comes to be; file systems that make them as needed count none.
+            if disk.f_files > 0 && disk.f_favail == 0 {
+                return Err(wrong(Errno::NOSPC));
+            }
             fs.take_room(root, 0)
         };
         self.inner.lane.run("access", look).await
@@ -260,12 +290,20 @@ impl Fs {
     }
 
     pub(crate) fn free_bytes(&self) -> Result<u64, Error> {
-        self.statvfs().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+        self.statvfs().map(free)
     }
 
-    fn statvfs(&self) -> Result<rustix::fs::StatVfs, Error> {
-        rustix::fs::statvfs(&self.inner.root).map_err(|error| Error::io("statvfs", &self.inner.root, error.into()))
+    fn statvfs(&self) -> Result<StatVfs, Error> {
+        statvfs(&self.inner.root)
     }
+}
+
+fn statvfs(path: &Path) -> Result<StatVfs, Error> {
+    rustix::fs::statvfs(path).map_err(|error| Error::io("statvfs", path, error.into()))
+}
+
+fn free(disk: StatVfs) -> u64 {
+    disk.f_bavail.saturating_mul(disk.f_frsize)
 }
 
 /// A synced copy with the modification time of the original, by which a reader knows that it need not hash it.

@@ -113,10 +113,11 @@ impl Blobs {
     }
 
     /// From now on writers leave so many bytes of the disk free, at most a twentieth of it: beyond that they fail as on a
-    /// full disk. 0 is no limit, which is what a store begins with.
-    pub fn keep_free(&self, bytes: u64) -> Result<(), Error> {
+    /// full disk. 0 is no limit, which is what a store begins with. The same holds for the disk of `beside`, where that is
+    /// another one: what a push writes there has to fit as well.
+    pub fn keep_free(&self, bytes: u64, beside: &Path) -> Result<(), Error> {
         match self {
-            Self::Fs(fs) => fs.keep_free(bytes),
+            Self::Fs(fs) => fs.keep_free(bytes, beside),
         }
     }
 

@@ -91,6 +91,8 @@ fn raise_descriptors(connections: u32) {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Caught, or a limit on the size of files would end the process instead of one request.
+    _file_size: Signal,
 }
 
 impl Signals {
@@ -99,6 +101,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).map_err(wrong)?,
             interrupt: signal(SignalKind::interrupt()).map_err(wrong)?,
+            _file_size: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map_err(wrong)?,
         })
     }
 
@@ -312,14 +315,15 @@ pub(crate) async fn open_registry(
     random: &Random,
 ) -> Result<Registry, Error> {
     let (database, blobs) = (data.path(names::DATABASE), data.make_dir(names::BLOBS)?);
-    let (at, for_db) = (data.root().to_owned(), (clock.clone(), random.clone()));
+    let (at, at_root) = (data.root().to_owned(), data.root().to_owned());
+    let for_db = (clock.clone(), random.clone());
     let (space, reserve, timeout) = (Space::of(config), config.storage.reserve.0, config.storage.timeout);
     let (db, store) = blocking(move || {
         space.make_room();
         let options = Options { make_room: space.hook(), timeout, ..Options::default() };
         let db = Db::open_sqlite_with(&database, for_db.0, for_db.1, &options);
         let db = db.map_err(|error| Error::database(&at, error))?;
-        let store = Blobs::open_fs(&blobs).and_then(|store| store.keep_free(reserve).map(|()| store));
+        let store = Blobs::open_fs(&blobs).and_then(|store| store.keep_free(reserve, &at_root).map(|()| store));
         let store = store.map_err(|error| Error::operation("opening the store", error))?;
         store.set_timeout(timeout);
         Ok((db, store))
