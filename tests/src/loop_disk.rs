@@ -3,6 +3,7 @@
 //! after the next mount, what was not is gone.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -21,10 +22,15 @@ pub struct LoopDisk {
 impl LoopDisk {
     /// A new file system of this kind (`ext4`, `xfs`), mounted.
     pub fn new(kind: &str) -> Result<Self> {
+        Self::sized(kind, SIZE, &[])
+    }
+
+    /// The same with another size, and further arguments of `mkfs`.
+    pub fn sized(kind: &str, bytes: u64, arguments: &[&str]) -> Result<Self> {
         let disk = Self { directory: tempfile::Builder::new().prefix("portcullis-disk-").tempdir()? };
-        File::create(disk.image())?.set_len(SIZE)?;
+        File::create(disk.image())?.set_len(bytes)?;
         std::fs::create_dir(disk.mount_point())?;
-        run(Command::new(format!("mkfs.{kind}")).arg("-q").arg(disk.image()))?;
+        run(Command::new(format!("mkfs.{kind}")).arg("-q").args(arguments).arg(disk.image()))?;
         disk.mount()?;
         Ok(disk)
     }
@@ -36,6 +42,33 @@ impl LoopDisk {
     /// Where it is mounted.
     pub fn mount_point(&self) -> PathBuf {
         self.directory.path().join("mounted")
+    }
+
+    /// Free bytes.
+    pub fn free(&self) -> Result<u64> {
+        let disk = rustix::fs::statvfs(self.mount_point())?;
+        Ok(disk.f_bavail * disk.f_frsize)
+    }
+
+    /// Somebody else takes all but this much of what is free; the file, to be removed again.
+    pub fn fill(&self, but: u64) -> Result<PathBuf> {
+        let path = self.mount_point().join("somebody-else");
+        let file = File::options().create(true).append(true).open(&path)?;
+        let length = file.metadata()?.len();
+        let more = self.free()?.saturating_sub(but);
+        if more > 0 {
+            // The last blocks go to the file's own administration.
+            let all = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), length, more);
+            if all.is_err() {
+                for piece in [1 << 20, 64 << 10, 4096_usize] {
+                    while self.free()? > but
+                        && (&file).write_all(&vec![7; piece]).and_then(|()| file.sync_data()).is_ok()
+                    {
+                    }
+                }
+            }
+        }
+        Ok(path)
     }
 
     fn mount(&self) -> Result<()> {

@@ -25,6 +25,9 @@ pub struct Options {
     pub busy_timeout: Duration,
     /// How many reads run at the same time; at least 1.
     pub readers: usize,
+    /// How long a caller waits for the disk before it is told that the database is not available. What was handed over goes
+    /// on.
+    pub timeout: Duration,
     /// Called before each commit.
     pub make_room: MakeRoom,
 }
@@ -49,7 +52,12 @@ impl std::fmt::Debug for MakeRoom {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { busy_timeout: Duration::from_secs(5), readers: 8, make_room: MakeRoom::default() }
+        Self {
+            busy_timeout: Duration::from_secs(5),
+            readers: 8,
+            timeout: Duration::from_secs(60),
+            make_room: MakeRoom::default(),
+        }
     }
 }
 

@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::space::Space;
 use crate::state::{AppState, Listener, RulesHandle};
 use crate::tasks::{self, Tasks};
+use crate::trouble::Trouble;
 use crate::{admin, health, logs, main_router, sandbox};
 
 /// After `server.drain_timeout`: for handlers to keep what they have.
@@ -92,6 +93,8 @@ fn raise_descriptors(connections: u32) {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Caught, or a limit on the size of files would end the process instead of one request.
+    _file_size: Signal,
 }
 
 impl Signals {
@@ -100,6 +103,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).map_err(wrong)?,
             interrupt: signal(SignalKind::interrupt()).map_err(wrong)?,
+            _file_size: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map_err(wrong)?,
         })
     }
 
@@ -313,15 +317,17 @@ pub(crate) async fn open_registry(
     random: &Random,
 ) -> Result<Registry, Error> {
     let (database, blobs) = (data.path(names::DATABASE), data.make_dir(names::BLOBS)?);
-    let (at, for_db) = (data.root().to_owned(), (clock.clone(), random.clone()));
-    let (space, reserve) = (Space::of(config), config.storage.reserve.0);
+    let (at, at_root) = (data.root().to_owned(), data.root().to_owned());
+    let for_db = (clock.clone(), random.clone());
+    let (space, reserve, timeout) = (Space::of(config), config.storage.reserve.0, config.storage.timeout);
     let (db, store) = blocking(move || {
         space.make_room();
-        let options = Options { make_room: space.hook(), ..Options::default() };
+        let options = Options { make_room: space.hook(), timeout, ..Options::default() };
         let db = Db::open_sqlite_with(&database, for_db.0, for_db.1, &options);
         let db = db.map_err(|error| Error::database(&at, error))?;
-        let store = Blobs::open_fs(&blobs).and_then(|store| store.keep_free(reserve).map(|()| store));
+        let store = Blobs::open_fs(&blobs).and_then(|store| store.keep_free(reserve, &at_root).map(|()| store));
         let store = store.map_err(|error| Error::operation("opening the store", error))?;
+        store.set_timeout(timeout);
         Ok((db, store))
     })
     .await?;
@@ -366,7 +372,8 @@ async fn build(config: Config, data: &DataDir, clock: &Clock, random: &Random) -
         random: random.clone(),
     };
     let auth = Auth::new(setup, keys);
-    Ok(AppState { registry, auth, rules, config: Arc::new(config), metrics, clock: clock.clone() })
+    let (config, trouble) = (Arc::new(config), Trouble::default());
+    Ok(AppState { registry, auth, rules, config, metrics, trouble, clock: clock.clone() })
 }
 
 fn start_tasks(state: &AppState, tls: Option<Arc<Tls>>) -> Tasks {

@@ -14,6 +14,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use oci::{Clock, Timestamp};
@@ -52,7 +53,7 @@ impl Sqlite {
         let sqlite = Self {
             path: path.to_owned(),
             readers: Arc::new(readers::Readers::new(path, clock.clone(), options)),
-            writer: writer::Writer::start(writing, clock.clone(), options.make_room.clone())?,
+            writer: writer::Writer::start(writing, clock.clone(), options)?,
         };
         Ok((sqlite, store_id))
     }
@@ -77,7 +78,7 @@ impl Sqlite {
 
     /// Copies the log into the database file. Writers go on meanwhile.
     pub(crate) async fn checkpoint(&self) -> Result<Checkpoint, Error> {
-        let path = self.path.clone();
+        let (path, failed) = (self.path.clone(), self.writer.failed());
         blocking(move || {
             let connection = connection::open_writer(&path, Duration::from_millis(500))?;
             let run = |mode: &str| {
@@ -85,7 +86,13 @@ impl Sqlite {
                     .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
                         Ok(Checkpoint { log_pages: row.get(1)?, copied_pages: row.get(2)? })
                     })
-                    .map_err(|error| Error::sqlite("copying the log", error))
+                    .map_err(|error| {
+                        if writer::is_failed_sync(&error) {
+                            failed.store(true, Ordering::Relaxed);
+                            tracing::error!(%error, "the log could not be synced; nothing is written until the next start");
+                        }
+                        Error::sqlite("copying the log", error)
+                    })
             };
             let done = run("PASSIVE")?;
             if done.log_pages > LONG_LOG { run("RESTART") } else { Ok(done) }

@@ -1,6 +1,7 @@
 //! Read-only connections, used from the blocking pool.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,10 @@ pub(super) struct Readers {
     path: PathBuf,
     clock: Clock,
     busy_timeout: Duration,
+    timeout: Duration,
     permits: Arc<Semaphore>,
+    /// Reads that nobody waits for any more and that have not ended: the disk does not answer.
+    late: Arc<AtomicUsize>,
     /// The idle ones; opened when first needed, the last used is used next because its cache is warm.
     idle: Mutex<Vec<Tx>>,
 }
@@ -30,7 +34,9 @@ impl Readers {
             path: path.to_owned(),
             clock,
             busy_timeout: options.busy_timeout,
+            timeout: options.timeout,
             permits: Arc::new(Semaphore::new(options.readers.max(1))),
+            late: Arc::default(),
             idle: Mutex::new(Vec::new()),
         }
     }
@@ -40,19 +46,29 @@ impl Readers {
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
     {
-        let permit = match tokio::time::timeout(PATIENCE, self.permits.clone().acquire_owned()).await {
+        // While the disk is silent, nobody queues for those who wait for it already.
+        let patience = if self.late.load(Ordering::Relaxed) > 0 { Duration::ZERO } else { PATIENCE };
+        let permit = match tokio::time::timeout(patience, self.permits.clone().acquire_owned()).await {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) => return Err(Error::db("reading", "the database was closed")),
             Err(_) => return Err(Error::Busy),
         };
-        let readers = self.clone();
+        let (readers, ended) = (self.clone(), Arc::new(Ended::default()));
+        let on_thread = ended.clone();
         // The permit goes with the work: a caller that goes away does not end it.
-        blocking(move || {
+        let read = blocking(move || {
             let result = readers.run_blocking(work);
+            on_thread.end(&readers.late);
             drop(permit);
             result
-        })
-        .await
+        });
+        match tokio::time::timeout(self.timeout, read).await {
+            Ok(result) => result,
+            Err(_) => {
+                ended.give_up(&self.late);
+                Err(Error::late("reading", self.timeout))
+            }
+        }
     }
 
     fn run_blocking<T, F>(&self, work: F) -> Result<T, Error>
@@ -76,6 +92,25 @@ impl Readers {
     pub(super) fn close(&self) {
         self.permits.close();
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// Whether a read has ended or was given up, whichever came first.
+#[derive(Default)]
+struct Ended(AtomicBool);
+
+impl Ended {
+    fn end(&self, late: &AtomicUsize) {
+        if self.0.swap(true, Ordering::AcqRel) {
+            late.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn give_up(&self, late: &AtomicUsize) {
+        late.fetch_add(1, Ordering::Relaxed);
+        if self.0.swap(true, Ordering::AcqRel) {
+            late.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

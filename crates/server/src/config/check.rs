@@ -48,6 +48,7 @@ impl Checker<'_> {
         let ops = OpsConfig { listen: self.address_or_off("ops.listen").flatten() };
         self.database();
         let reserve = self.size("storage.reserve", 0..=1 << 50);
+        let timeout = self.duration("storage.timeout", SECOND / 10..=3600 * SECOND);
         let verify_reads = self.switch("storage.verify_reads");
         let sandbox = self.sandbox();
         let keys = KeysConfig { kek_file: self.path("keys.kek_file") };
@@ -64,8 +65,8 @@ impl Checker<'_> {
             server: server?,
             admin,
             ops,
-            storage: StorageConfig { reserve: reserve?, verify_reads: verify_reads? },
             sandbox: sandbox?,
+            storage: StorageConfig { reserve: reserve?, timeout: timeout?, verify_reads: verify_reads? },
             keys,
             auth: auth?,
             content: content?,

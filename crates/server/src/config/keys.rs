@@ -177,6 +177,13 @@ pub const KEYS: &[Key] = &[
          directory, which is given up when others fill the disk. `0` switches both off.",
     ),
     key(
+        "storage.timeout",
+        Form::Duration,
+        "60s",
+        "How long a request waits for a disk that does not answer, before it is answered 503. A sync has a second more for \
+         each MiB that it has to write.",
+    ),
+    key(
         "storage.verify_reads",
         Form::Switch,
         "false",

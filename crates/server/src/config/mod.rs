@@ -134,6 +134,8 @@ pub struct OpsConfig {
 pub struct StorageConfig {
     /// Bytes of the disk that pushes leave free; zero is none.
     pub reserve: ByteSize,
+    /// How long a request waits for a disk that does not answer.
+    pub timeout: Duration,
     /// Hash every blob before it is sent.
     pub verify_reads: bool,
 }

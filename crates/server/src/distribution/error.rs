@@ -199,7 +199,13 @@ fn auth(error: AuthError, asked: &Asked<'_>) -> Response {
         AuthError::Busy { wait } => {
             retry(one(ErrorCode::Unavailable, "too many logins are being checked: try again"), wait)
         }
-        AuthError::Internal(error) => internal(error.as_ref(), asked),
+        AuthError::Internal(error) => match registry::Error::by_cause(error) {
+            registry::Error::Internal(error) => internal(error.as_ref(), asked),
+            other => {
+                tracing::warn!(request_id = asked.request_id, error = %chain(&other), "a login could not be checked");
+                operation(other, asked)
+            }
+        },
     }
 }
 
@@ -271,7 +277,7 @@ fn operation(error: registry::Error, asked: &Asked<'_>) -> Response {
             let message = format!("you have {limit} unfinished uploads already: finish or cancel some");
             retry(one(ErrorCode::TooManyRequests, &message), Duration::from_secs(60))
         }
-        Error::Full => {
+        Error::Full(_) => {
             let message = match asked.upload {
                 true => "the registry's disk is full: the status of the upload tells what of it is kept",
                 false => "the registry's disk is full",
@@ -279,13 +285,19 @@ fn operation(error: registry::Error, asked: &Asked<'_>) -> Response {
             let response = with_status(StatusCode::INSUFFICIENT_STORAGE, ErrorCode::Unavailable, message);
             retry(response, Duration::from_secs(60))
         }
-        Error::ReadOnly => retry(one(ErrorCode::Unavailable, "the registry cannot write now"), Duration::from_secs(30)),
+        Error::ReadOnly(_) => {
+            retry(one(ErrorCode::Unavailable, "the registry cannot write now"), Duration::from_secs(30))
+        }
         Error::Unavailable { retry_after_s, source } => {
-            if let Some(source) = source {
-                tracing::warn!(request_id = asked.request_id, error = %chain(source.as_ref()), "a store did not answer");
-            }
-            let response = one(ErrorCode::Unavailable, "the registry is busy: try again");
-            retry(response, Duration::from_secs(retry_after_s.into()))
+            let message = match source {
+                Some(_) => "the registry cannot reach its store or its database: try again",
+                None => "the registry is busy: try again",
+            };
+            retry(one(ErrorCode::Unavailable, message), Duration::from_secs(retry_after_s.into()))
+        }
+        Error::Unsure(_) => {
+            let message = "it is not known whether this was done: send it again, which does no harm";
+            retry(one(ErrorCode::Unavailable, message), Duration::from_secs(5))
         }
         Error::ClientGone(error) => cut(&error),
         Error::Conflict { what } => with_status(StatusCode::CONFLICT, ErrorCode::Unsupported, &what),

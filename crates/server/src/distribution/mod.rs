@@ -152,7 +152,7 @@ async fn dispatch(call: &Call<'_>, route: &Route, body: RequestBody) -> Result<R
     };
     if let Route::ManifestPut(..) | Route::UploadStart(_) | Route::UploadAppend(..) | Route::UploadFinish(..) = route {
         // What is left of the disk is for those who make room.
-        call.state.registry.blobs().admit().map_err(registry::Error::from)?;
+        call.state.registry.blobs().admit().await.map_err(registry::Error::from)?;
     }
     match route {
         Route::Base | Route::Catalog | Route::Discover => Ok(respond::json(StatusCode::OK, &json!({}))),
@@ -234,6 +234,10 @@ impl Call<'_> {
 
     /// Counts what is damaged, and notes that a known subject was refused something.
     fn record(&self, route: &Route, failure: &Failure) {
+        if let Failure::Registry(error) = failure {
+            let request_id = crate::main_router::request_id(self.parts);
+            self.state.trouble.note(error, request_id, &self.state.metrics);
+        }
         let verb = match failure {
             Failure::Registry(registry::Error::Damaged { .. }) => {
                 self.state.metrics.damaged();
