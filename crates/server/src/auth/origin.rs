@@ -47,7 +47,7 @@ impl Origin {
 
 /// The last address that was not written by one of the proxies: `Forwarded` (RFC 7239), else `X-Forwarded-For`, read from
 /// the right, since each proxy appends whom it saw and everything to the left may be invented.
-fn client(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
+pub(crate) fn client(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
     let trusted = |address: &IpAddr| proxies.iter().any(|net| net.contains(address));
     if !trusted(&peer) {
         return peer;
