@@ -63,6 +63,8 @@ fn expected(text: &str, size: u128) -> Expected {
     let mut reversed = false;
     for part in &parts {
         let Some((first, last)) = part.split_once('-') else { return Expected::Malformed };
+        // As texts of one length, numbers of any size have their order.
+        reversed |= !first.is_empty() && !last.is_empty() && format!("{first:0>4096}") > format!("{last:0>4096}");
         let (Some(first), Some(last)) = (digits(first), digits(last)) else { return Expected::Malformed };
         let (start, end) = match (first, last) {
             (None, None) => return Expected::Malformed,
@@ -70,7 +72,6 @@ fn expected(text: &str, size: u128) -> Expected {
             (None, Some(suffix)) => (size.saturating_sub(suffix), u128::MAX),
             (Some(first), Some(last)) => (first, last),
         };
-        reversed |= end < start;
         if end >= start && start < size {
             ranges.push((start, end.min(size - 1)));
         }

@@ -257,7 +257,12 @@ impl Model<'_> {
         };
         let target = self.path(&format!("uploads/?digest={digest}"));
         let answer = self.ask("POST", &target, &sending.headers(), sending.body());
-        match sending.outcome(Some(0)) {
+        // A small one is taken in before anything is judged.
+        let outcome = match sending.breaks && bytes.len() <= registry::INLINE_MAX {
+            true => Outcome::Refused(400, "BLOB_UPLOAD_INVALID", 0),
+            false => sending.outcome(Some(0)),
+        };
+        match outcome {
             Outcome::Taken if kind == 0 => {
                 assert_eq!((answer.status, answer.code().as_str()), (400, "DIGEST_INVALID"), "{answer:?}");
             }
