@@ -12,6 +12,7 @@ use crate::process::{output, run};
 /// Packages and what needs them.
 const PACKAGES: &[&str] = &[
     "ca-certificates", // Go, to fetch modules
+    "g++",             // libFuzzer
     "skopeo",
     "podman",
     "docker.io",

@@ -3,8 +3,10 @@
 #![allow(clippy::print_stdout, reason = "a task that prints is what is wanted here")]
 
 mod crate_rules;
+mod fuzz;
 mod install;
 mod mutation;
+mod packed;
 mod part;
 mod process;
 mod quirks;
@@ -25,6 +27,7 @@ cargo xtask test --only P   one part, with what it needs; may be repeated
 cargo xtask parts           list the parts
 cargo xtask verify          what is too long for each run; writes docs/verify.md
 cargo xtask mutation        only that part of it: is each authorization call needed?
+cargo xtask fuzz            every fuzz target for an hour; --seconds N, --target T; writes docs/fuzz.md
 cargo xtask style           the rules of CONTRIBUTING.md that a program can check
 cargo xtask generate        rewrite the generated pages";
 
@@ -47,6 +50,7 @@ fn run(arguments: &[&str]) -> Result<bool> {
         ["test", rest @ ..] => part::test(&root, &part::Selection::parse(rest)?),
         ["verify"] => verify::run_all(&root),
         ["mutation"] => Ok(mutation::run(&root)?.iter().all(|mutant| mutant.verdict == mutation::Verdict::Caught)),
+        ["fuzz", rest @ ..] => fuzz::run_all(&root, &fuzz::Options::parse(rest)?),
         ["style"] => style::check(&root).map(|()| true),
         ["generate"] => {
             quirks::write(&root)?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::process::{self, Count, cargo};
-use crate::{install, quirks, security_cases, style};
+use crate::{fuzz, install, quirks, security_cases, style};
 
 /// Where a part runs.
 pub struct Scene {
@@ -44,7 +44,8 @@ const fn quick(name: &'static str, about: &'static str, run: fn(&Scene) -> Resul
 }
 
 /// Packages that `--quick` tests: the libraries and the router, all in process.
-const QUICK_PACKAGES: [&str; 8] = ["oci", "policy", "blobs", "meta", "registry", "api", "server", "xtask"];
+const QUICK_PACKAGES: [&str; 9] =
+    ["oci", "policy", "blobs", "meta", "registry", "api", "server", "xtask", "portcullis-fuzz"];
 
 const PARTS: &[Part] = &[
     quick("format", "cargo fmt --check", |s| checked(cargo(&s.root, &["fmt", "--all", "--check"]))),
@@ -101,6 +102,7 @@ const PARTS: &[Part] = &[
     part("memory", "256 MiB: a blob of 4 GiB, 100,000 tags, 500 manifests at once", Need::Binary, |s| {
         built(s, "memory")
     }),
+    part("fuzz", "every fuzz target for 15 s", Need::Nothing, fuzz::short),
 ];
 
 /// Which parts to run.
@@ -287,16 +289,17 @@ fn rows_folder(scene: &Scene, test: &str) -> Result<PathBuf> {
 /// The power cuts need a second program, whose syncs are compiled out: a debug build, since most of it is there already.
 pub fn power_cut(scene: &Scene, environment: &[(&str, &str)]) -> Result<Count> {
     process::run(&mut cargo(&scene.root, &["build", "-p", "portcullis", "--features", "no-sync"]))?;
-    let folder = target(&scene.root).join("no-sync");
+    let folder = target_folder(&scene.root).join("no-sync");
     std::fs::create_dir_all(&folder)?;
     let unsafe_binary = folder.join("portcullis");
-    std::fs::copy(target(&scene.root).join("debug/portcullis"), &unsafe_binary)?;
+    std::fs::copy(target_folder(&scene.root).join("debug/portcullis"), &unsafe_binary)?;
     let unsafe_binary = unsafe_binary.display().to_string();
     let mut environment = environment.to_vec();
     environment.push(("PORTCULLIS_NO_SYNC_BIN", &unsafe_binary));
     built_with(scene, "power_cut", &environment)
 }
 
-fn target(root: &Path) -> PathBuf {
+/// Where cargo builds.
+pub fn target_folder(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }

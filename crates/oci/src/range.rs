@@ -99,7 +99,7 @@ fn resolve(part: &str, size: u64) -> Result<Part, Error> {
         ("", _) | (_, "") => u64::MAX,
         _ => number(last).ok_or_else(|| malformed(part))?,
     };
-    if end < start {
+    if end < start || !first.is_empty() && !last.is_empty() && is_less(last, first) {
         return Ok(Part::Reversed);
     }
     Ok(if start < size { Part::Bytes(ByteRange { start, end: end.min(size - 1) }) } else { Part::Beyond })
@@ -109,6 +109,12 @@ fn resolve(part: &str, size: u64) -> Result<Part, Error> {
 fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+/// Whether one number in decimal digits is less than another, of any length.
+fn is_less(a: &str, b: &str) -> bool {
+    let (a, b) = (a.trim_start_matches('0'), b.trim_start_matches('0'));
+    (a.len(), a) < (b.len(), b)
 }
 
 fn malformed(text: &str) -> Error {
@@ -209,6 +215,7 @@ mod tests {
             "bytes=0-9,9-10",
             "bytes=0-9,0-9",
             "bytes=5-4,7-8",
+            "bytes=0-0,99999999999999999999-18446744073709551615",
             "bytes=100-,200-",
             "bytes=0-1,x",
         ] {

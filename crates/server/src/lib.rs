@@ -13,6 +13,8 @@ pub mod config;
 pub mod data_dir;
 pub mod distribution;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod health;
 pub mod keys;
 pub mod listen;

@@ -4,14 +4,14 @@
 //! limits of a token; what somebody may do is decided by `policy`, anew for each request, from the rules of the moment.
 
 mod backoff;
-mod basic;
+pub(crate) mod basic;
 mod denials;
 mod hosts;
-mod origin;
+pub(crate) mod origin;
 mod password;
 pub mod service;
 mod session;
-mod token;
+pub(crate) mod token;
 mod verified;
 
 use std::sync::Arc;

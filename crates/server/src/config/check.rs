@@ -293,7 +293,11 @@ fn settings(raw: &Raw) -> Vec<Setting> {
 fn toml_text(key: &keys::Key, value: &Value) -> String {
     let quote = |text: &str| toml::Value::String(text.to_owned()).to_string();
     match (&value.typed, key.form) {
-        (Typed::Text(text), Form::Count | Form::Switch) => text.clone(),
+        // As TOML writes it: without the blanks and leading zeros that a variable may have.
+        (Typed::Text(text), Form::Count) => {
+            text.trim().parse::<u64>().map_or_else(|_| text.clone(), |number| number.to_string())
+        }
+        (Typed::Text(text), Form::Switch) => text.trim().to_owned(),
         (Typed::Text(text), Form::Path) => quote(&resolve(Path::new(text), value.base.as_deref()).to_string_lossy()),
         (Typed::Text(text), _) => quote(text),
         (Typed::Number(number), _) => number.to_string(),

@@ -7,7 +7,7 @@
 
 mod activity;
 mod connection;
-mod framing;
+pub(crate) mod framing;
 mod request;
 mod socket;
 mod table;
