@@ -188,7 +188,7 @@ pub fn test(root: &Path, selection: &Selection) -> Result<bool> {
     let mut done: Vec<Done> = Vec::new();
     if selection.is_everything() {
         // Rows of files of tests that are no longer there.
-        let _ = std::fs::remove_dir_all(target(root).join("client-report"));
+        let _ = std::fs::remove_dir_all(target_folder(root).join("client-report"));
     }
     if parts.iter().any(|part| part.need == Need::Tools) {
         done.push(timed("install", || {
@@ -279,7 +279,7 @@ pub fn built_with(scene: &Scene, test: &str, environment: &[(&str, &str)]) -> Re
 
 /// Where the rows of a file of client tests go: a folder of its own, so that running it again replaces its rows and no others.
 fn rows_folder(scene: &Scene, test: &str) -> Result<PathBuf> {
-    let folder = target(&scene.root).join("client-report").join(test);
+    let folder = target_folder(&scene.root).join("client-report").join(test);
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
     }
