@@ -11,6 +11,6 @@ mod tool;
 
 pub use docker_engine::DockerEngine;
 pub use fault_disk::{CHANGING, EVERYTHING, Fault, FaultDisk};
-pub use loop_disk::LoopDisk;
+pub use loop_disk::{BoundDisk, LoopDisk};
 pub use stage::{PASSWORD, Stage};
 pub use tool::{Ran, Tool};
