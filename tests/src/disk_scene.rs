@@ -170,6 +170,8 @@ pub fn push(
     let location = location_of(&started)?;
     let sent = client.send(repository, "PATCH", &location, &[], Body::Bytes(bytes))?;
     if sent.status != 202 {
+        // Who is refused while it sends loses its connection.
+        client.reconnect();
         return Ok((sent, Some(location)));
     }
     let location = location_of(&sent)?;

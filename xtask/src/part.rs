@@ -99,6 +99,10 @@ const PARTS: &[Part] = &[
         Need::Tools,
         |s| power_cut(s, &[]),
     ),
+    part("disk", "full, read-only, failing, silent disks; damaged files", Need::Tools, |s| {
+        let tests = ["disk_full", "disk_faults", "disk_silent", "disk_damage"];
+        tests.iter().try_fold(Count::default(), |count, test| Ok(count.plus(built(s, test)?)))
+    }),
     part("memory", "256 MiB: a blob of 4 GiB, 100,000 tags, 500 manifests at once", Need::Binary, |s| {
         built(s, "memory")
     }),

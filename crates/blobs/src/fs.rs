@@ -140,6 +140,10 @@ impl Fs {
         match std::fs::remove_file(path) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            // Not made by the store. One with something in it is left to whoever made it.
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                std::fs::remove_dir(path).map_err(|error| Error::io("rmdir", path, error))
+            }
             Err(error) => Err(Error::io("unlink", path, error)),
         }
     }

@@ -190,6 +190,8 @@ impl From<meta::Error> for Error {
             meta::Error::Full => Self::Full(Box::new(error)),
             meta::Error::ReadOnly => Self::ReadOnly(Box::new(error)),
             meta::Error::Unavailable { .. } => Self::Unavailable { retry_after_s: 5, source: Some(Box::new(error)) },
+            // An error of the disk under a read looks like damage. If it is damage, `fsck` says so.
+            meta::Error::Corrupt { .. } => Self::Unavailable { retry_after_s: 30, source: Some(Box::new(error)) },
             meta::Error::Unsure { .. } => Self::Unsure(Box::new(error)),
             meta::Error::Busy => Self::Unavailable { retry_after_s: 1, source: Some(Box::new(error)) },
             meta::Error::Conflict { .. } => Self::Conflict { what: error.to_string() },

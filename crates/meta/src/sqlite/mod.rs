@@ -114,13 +114,15 @@ impl Sqlite {
 
     /// Ends the writer after what it has been given, and closes every connection.
     pub(crate) async fn close(&self) -> Result<(), Error> {
-        self.writer.close().await;
+        // The writer last: whoever closes last copies the log and removes it, which a reader cannot.
         let readers = self.readers.clone();
         blocking(move || {
             readers.close();
             Ok(())
         })
-        .await
+        .await?;
+        self.writer.close().await;
+        Ok(())
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -124,6 +124,10 @@ fn snapshot<T>(tx: &mut Tx, work: impl for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t
     }
     let result = run_now(tx, work);
     let Tx::Sqlite(sqlite) = tx;
-    sqlite.control("ROLLBACK").map_err(failed)?;
+    // Some errors, those of the disk among them, make SQLite end the transaction on its own.
+    if !sqlite.connection.is_autocommit() {
+        let ended = sqlite.control("ROLLBACK").map_err(failed);
+        return result.and_then(|value| ended.map(|()| value));
+    }
     result
 }
