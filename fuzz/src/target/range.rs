@@ -50,7 +50,7 @@ pub fn run(data: &[u8]) {
 
 fn expected(text: &str, size: u128) -> Expected {
     let Some(at) = text.find('=') else { return Expected::Malformed };
-    if text[..at].trim_matches([' ', '\t']).to_ascii_lowercase() != "bytes" {
+    if !text[..at].trim_matches([' ', '\t']).eq_ignore_ascii_case("bytes") {
         return Expected::Whole;
     }
     let parts: Vec<&str> =
