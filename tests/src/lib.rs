@@ -20,7 +20,6 @@ pub use containerd::{Containerd, Line};
 pub use daemon::Daemon;
 pub use docker_engine::DockerEngine;
 pub use fault_disk::{CHANGING, EVERYTHING, Fault, FaultDisk};
-pub use loop_disk::LoopDisk;
 pub use loop_disk::{BoundDisk, LoopDisk};
 pub use report::{Transport, tried};
 pub use stage::{PASSWORD, Stage};
