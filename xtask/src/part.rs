@@ -81,9 +81,8 @@ const PARTS: &[Part] = &[
     part("containerd", "containerd of Debian and containerd 2, each by its ctr", Need::Tools, |s| {
         built(s, "clients_containerd")
     }),
-    part("proxies", "nginx and haproxy in front, as docs/guide/proxies.md says; HTTP/2", Need::Tools, |s| {
-        built(s, "proxies")
-    }),
+    part("proxies", "nginx and haproxy in front, as docs/guide/proxies.md says", Need::Tools, |s| built(s, "proxies")),
+    part("http2", "HTTP/2: who speaks it, and many streams on one connection", Need::Tools, |s| built(s, "http2")),
     part("oras", "oras: artifacts and referrers", Need::Tools, |s| built(s, "clients_oras")),
     part("client-report", "docs/reference/clients.md is what the clients of this run did", Need::Tools, |s| {
         built(s, "client_report")
