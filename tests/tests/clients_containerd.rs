@@ -253,7 +253,7 @@ fn garbage_of_a_cancelled_push_is_collected_with_2() -> Result<()> {
 /// As a mirror of another registry (`?ns=docker.io`) nobody gets our image of the same name; as a mirror of ourselves
 /// (`?ns=` with a name of ours) everybody does.
 #[test]
-fn q35_q82_a_mirror_of_another_registry_serves_nothing_of_ours() -> Result<()> {
+fn q82_a_mirror_of_another_registry_serves_nothing_of_ours() -> Result<()> {
     let stage = Stage::plain()?;
     let rng = &mut Rng::announced("containerd");
     let image = Recipe::new().layer(rng, 10_000)?.image();
