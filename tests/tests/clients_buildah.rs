@@ -153,9 +153,7 @@ fn lists_of_platforms() -> Result<()> {
     bob.run(&["pull", "-q", PLAIN, "--arch", "arm64", &remote])?;
     let pulled = bob.run(&["inspect", "--type", "image", &remote])?.json()?;
     ensure!(pulled["OCIv1"]["architecture"] == "arm64", "another platform was pulled: {pulled:#}");
-    let remote_list = bob.run(&["manifest", "inspect", PLAIN, &target])?.json()?;
-    ensure!(remote_list["manifests"].as_array().is_some_and(|children| children.len() == 3), "{remote_list:#}");
-    stage.record("buildah", &alice, &[tried::PLATFORMS, tried::INSPECT])?;
+    stage.record("buildah", &alice, &[tried::PLATFORMS])?;
     stage.close()
 }
 
@@ -221,11 +219,9 @@ fn trusts_an_own_authority_over_tls() -> Result<()> {
     std::fs::copy(stage.authority()?, certificates.join("ca.crt"))?;
     let certificates = certificates.display().to_string();
     let alice = buildah(&stage, "alice")?;
-    let login = ["login", "-u", "alice", "-p", PASSWORD, &stage.host()];
-    alice.fails(&login)?.names_the_cause(&["certificate"])?;
-    let mut login = login.to_vec();
-    login.extend(["--cert-dir", &certificates]);
-    alice.run(&login)?;
+    let host = stage.host();
+    alice.fails(&["login", "-u", "alice", "-p", PASSWORD, &host])?.names_the_cause(&["certificate"])?;
+    alice.run(&["login", "--cert-dir", &certificates, "-u", "alice", "-p", PASSWORD, &host])?;
     let image = build(&stage, &alice, "tls", rng, &[50_000], &[])?;
     let id = id_of(&alice, &image)?;
     let remote = stage.at("team/tls:1");

@@ -84,6 +84,10 @@ const PARTS: &[Part] = &[
     part("proxies", "nginx and haproxy in front, as docs/guide/proxies.md says", Need::Tools, |s| built(s, "proxies")),
     part("http2", "HTTP/2: who speaks it, and many streams on one connection", Need::Tools, |s| built(s, "http2")),
     part("oras", "oras: artifacts and referrers", Need::Tools, |s| built(s, "clients_oras")),
+    part("buildah", "buildah of Debian", Need::Tools, |s| built(s, "clients_buildah")),
+    part("buildkit", "buildctl with buildkitd: attestations, caches", Need::Tools, |s| built(s, "clients_buildkit")),
+    part("umoci", "layouts of umoci, moved by skopeo", Need::Tools, |s| built(s, "clients_umoci")),
+    part("lazy", "lazy pullers: their ranges, zstd:chunked", Need::Tools, |s| built(s, "clients_lazy")),
     part("client-report", "docs/reference/clients.md is what the clients of this run did", Need::Tools, |s| {
         built(s, "client_report")
     }),
