@@ -33,7 +33,12 @@ pub struct Stage {
 impl Stage {
     /// A stage over plain HTTP on loopback.
     pub fn plain() -> Result<Self> {
-        Self::set(Options { config: format!("[gc]\ngrace = \"{GRACE}\"\n"), ..Options::default() })
+        Self::plain_with(&format!("[gc]\ngrace = \"{GRACE}\"\n"))
+    }
+
+    /// A stage over plain HTTP on loopback, with these settings.
+    pub fn plain_with(config: &str) -> Result<Self> {
+        Self::set(Options { config: config.to_owned(), ..Options::default() })
     }
 
     /// A stage over TLS with an authority of its own, as `portcullis init` makes it.
@@ -115,6 +120,18 @@ impl Stage {
     /// The test's own client for one of the people.
     pub fn client(&self, who: &str) -> Client {
         self.server.client(Login::Bearer(who.to_owned(), PASSWORD.to_owned()))
+    }
+
+    /// The lines of the server's log about requests so far.
+    pub fn requests(&self) -> Result<Vec<serde_json::Value>> {
+        let text = std::fs::read_to_string(self.server.log_file())?;
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        Ok(lines.filter(|line| line["message"] == "request").collect())
+    }
+
+    /// Stops collecting: for a test that makes collections fail.
+    pub fn stop_collecting(&mut self) -> Result<()> {
+        self.collector.take().map_or(Ok(()), Collector::stop)
     }
 
     /// Stops collecting, and fails unless each collection succeeded and `fsck` finds nothing.

@@ -26,6 +26,7 @@ const PACKAGES: &[&str] = &[
     "busybox-static", // what images hold
     "nginx-light",
     "haproxy", // reverse proxies
+    "gnupg",   // signed charts
     "postgresql",
     "pgbouncer",
 ];

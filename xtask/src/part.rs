@@ -76,6 +76,13 @@ const PARTS: &[Part] = &[
     part("docker", "docker engine of Debian, a layer of 1 GiB", Need::Tools, |s| built(s, "clients_docker")),
     part("crane", "crane, a layer of 1 GiB", Need::Tools, |s| built(s, "clients_crane")),
     part("oras", "oras: artifacts and referrers", Need::Tools, |s| built(s, "clients_oras")),
+    part("regctl", "regctl: copies with referrers, deletes tags, waits as it is told", Need::Tools, |s| {
+        built(s, "clients_regctl")
+    }),
+    part("helm", "helm 3 and 4: charts, versions from tags, provenance", Need::Tools, |s| built(s, "clients_helm")),
+    part("cosign", "cosign with a local key: signatures as referrers and as tags", Need::Tools, |s| {
+        built(s, "clients_cosign")
+    }),
     part("client-report", "docs/reference/clients.md is what the clients of this run did", Need::Tools, |s| {
         built(s, "client_report")
     }),
