@@ -1,73 +1,65 @@
-//! Pushes that are killed half way, and what they leave.
+//! A push that is killed half way, and what becomes of what it left.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Result, ensure};
+use testkit::http::Body;
 
-use crate::Stage;
+use crate::{Stage, Tool};
 
-/// How much of a push has arrived when it is killed.
-const ARRIVED: u64 = 4 << 20;
-/// Longest wait for anything here.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Settings for a stage whose cancelled pushes are collected within seconds.
-pub const SHORT_TIMES: &str = "[gc]\ngrace = \"1s\"\n[upload]\nidle = \"3s\"\n";
+/// How much of the push has to be there before it is killed.
+const ENOUGH: u64 = 1 << 20;
+/// How long a push may take to get so far, and its garbage to go.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 impl Stage {
-    /// Starts a push and interrupts it with Ctrl-C once the server has taken in some MiB. The push has to be of more than it
-    /// can send in a moment.
-    pub fn interrupt_push(&self, mut command: Command) -> Result<()> {
-        let before = self.stored()?;
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    /// Starts a push of something large to `repository:tag` and kills the client when the server has a part of it. Fails
+    /// unless no tag is left, and all bytes are collected. For [`Stage::hasty`], and a repository that is empty before.
+    pub fn cancelled_push(&self, tool: &Tool, arguments: &[&str], repository: &str) -> Result<()> {
+        let before = self.stored_bytes()?;
+        let mut child = tool.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let start = Instant::now();
-        while self.stored()? < before + ARRIVED {
-            ensure!(child.try_wait()?.is_none(), "the push ended before it could be interrupted");
-            ensure!(start.elapsed() < PATIENCE, "the push sends nothing");
-            std::thread::sleep(Duration::from_millis(5));
+        while self.stored_bytes()? < before + ENOUGH {
+            let ended = child.try_wait()?;
+            let late = start.elapsed() > PATIENCE;
+            if late || ended.is_some() {
+                let _ = child.kill();
+            }
+            ensure!(!late && ended.is_none(), "{arguments:?}: {ended:?}, and the server has nothing of it");
+            std::thread::sleep(Duration::from_millis(2));
         }
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("process id")?;
-        kill_process(pid, Signal::INT)?;
+        child.kill()?;
         let status = child.wait()?;
-        ensure!(!status.success(), "the interrupted push succeeded");
+        ensure!(!status.success(), "{arguments:?} was done before it could be killed");
+        eprintln!("killed with {} of its bytes at the server", self.stored_bytes()? - before);
+        let target = format!("/v2/{repository}/tags/list");
+        let tags = self.client("alice").send(repository, "GET", &target, &[], Body::None)?;
+        ensure!(tags.status == 404 || tags.text().contains("[]"), "a cancelled push left a tag: {tags:?}");
+        let start = Instant::now();
+        while self.stored_bytes()? > before {
+            let left = self.stored_bytes()? - before;
+            ensure!(start.elapsed() < PATIENCE, "{left} bytes of a cancelled push are never collected");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        eprintln!("collected after {:.1} s", start.elapsed().as_secs_f64());
         Ok(())
     }
 
-    /// Collects until no more is stored than this; a stage with [`SHORT_TIMES`] gets there within seconds.
-    pub fn collect_down_to(&self, bytes: u64) -> Result<()> {
-        let start = Instant::now();
-        loop {
-            self.server.run(&["gc", "run", "--wait", "--grace", "1s", "--json"])?;
-            let stored = self.stored()?;
-            if stored <= bytes {
-                eprintln!("collected after {:.1} s", start.elapsed().as_secs_f64());
-                return Ok(());
-            }
-            if start.elapsed() > PATIENCE {
-                bail!("{stored} bytes are still stored, {bytes} were before");
-            }
-            std::thread::sleep(Duration::from_millis(500));
-        }
+    /// Bytes of all files of the store.
+    pub fn stored_bytes(&self) -> Result<u64> {
+        bytes_below(&self.server.data_dir().join("blobs"))
     }
+}
 
-    /// Bytes of the files in the store, those of uploads under way included.
-    pub fn stored(&self) -> Result<u64> {
-        fn below(folder: &Path) -> Result<u64> {
-            let mut sum = 0;
-            for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-                let entry = entry?;
-                // Files come and go meanwhile.
-                sum += match entry.metadata() {
-                    Ok(metadata) if metadata.is_dir() => below(&entry.path())?,
-                    Ok(metadata) => metadata.len(),
-                    Err(_) => 0,
-                };
-            }
-            Ok(sum)
-        }
-        below(&self.server.data_dir().join("blobs"))
+fn bytes_below(folder: &Path) -> Result<u64> {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        // A file may go between the two looks at it.
+        let Ok(metadata) = entry.metadata() else { continue };
+        sum += if metadata.is_dir() { bytes_below(&entry.path())? } else { metadata.len() };
     }
+    Ok(sum)
 }

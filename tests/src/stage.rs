@@ -18,6 +18,8 @@ pub const PASSWORD: &str = "correct horse battery staple";
 
 /// Garbage is collected every second; what is not referenced may go after this time.
 const GRACE: &str = "30s";
+/// The same, for what a test waits for: cancelled pushes.
+const SHORT_GRACE: &str = "4s";
 
 /// A server with `alice`, who may do everything below `team/`, `bob`, who may read there, and `carol`, who may do nothing.
 pub struct Stage {
@@ -38,7 +40,13 @@ impl Stage {
 
     /// A stage over plain HTTP on loopback, with these settings.
     pub fn plain_with(config: &str) -> Result<Self> {
-        Self::set(Options { config: config.to_owned(), ..Options::default() })
+        Self::set(Options { config: config.to_owned(), ..Options::default() }, GRACE)
+    }
+
+    /// As [`Stage::plain`], where uploads that nobody goes on with, and what they left, go after seconds.
+    pub fn hasty() -> Result<Self> {
+        let config = format!("[gc]\ngrace = \"{SHORT_GRACE}\"\n[upload]\nidle = \"{SHORT_GRACE}\"\n");
+        Self::set(Options { config, ..Options::default() }, SHORT_GRACE)
     }
 
     /// A stage over TLS with an authority of its own, as `portcullis init` makes it.
@@ -53,7 +61,7 @@ impl Stage {
             .output()?;
         ensure!(made.status.success(), "init: {}", String::from_utf8_lossy(&made.stderr));
         let authority = find(directory.path(), "ca.crt").ok_or_else(|| anyhow!("init wrote no ca.crt"))?;
-        let mut stage = Self::set(Options { config_file: Some(config), ..Options::default() })?;
+        let mut stage = Self::set(Options { config_file: Some(config), ..Options::default() }, GRACE)?;
         let kept = stage.path("ca.crt");
         std::fs::copy(authority, &kept)?;
         stage.configuration = Some(directory);
@@ -62,7 +70,7 @@ impl Stage {
         Ok(stage)
     }
 
-    fn set(options: Options) -> Result<Self> {
+    fn set(options: Options, grace: &str) -> Result<Self> {
         let server = Server::start(options)?;
         for name in ["alice", "bob", "carol"] {
             server.add_user(name, PASSWORD)?;
@@ -70,7 +78,7 @@ impl Stage {
         server.grant("user:alice", "maintainer", "team/**")?;
         server.grant("user:bob", "reader", "team/**")?;
         let files = tempfile::Builder::new().prefix("portcullis-client-").tempdir()?;
-        let collector = Some(Collector::start(&server));
+        let collector = Some(Collector::start(&server, grace));
         Ok(Self { server, files, collector, authority: None, configuration: None, transport: Transport::Http })
     }
 
@@ -134,6 +142,14 @@ impl Stage {
         self.collector.take().map_or(Ok(()), Collector::stop)
     }
 
+    /// How many blobs were mounted into a repository so far, by the server's log: an answer 201 where an upload would begin.
+    pub fn mounts(&self, repository: &str) -> Result<usize> {
+        let target = format!("/v2/{repository}/blobs/uploads/");
+        let log = std::fs::read_to_string(self.server.log_file())?;
+        let requests = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        Ok(requests.filter(|line| line["method"] == "POST" && line["path"] == *target && line["status"] == 201).count())
+    }
+
     /// Stops collecting, and fails unless each collection succeeded and `fsck` finds nothing.
     pub fn close(mut self) -> Result<()> {
         if let Some(collector) = self.collector.take() {
@@ -153,9 +169,9 @@ struct Collector {
 }
 
 impl Collector {
-    fn start(server: &Server) -> Self {
+    fn start(server: &Server, grace: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut command = server.command(&["gc", "run", "--wait", "--grace", GRACE, "--json"]);
+        let mut command = server.command(&["gc", "run", "--wait", "--grace", grace, "--json"]);
         let flag = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let mut runs = 0;

@@ -7,7 +7,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use portcullis_tests::{PASSWORD, SHORT_TIMES, Stage, Tool, tried};
+use portcullis_tests::{PASSWORD, Stage, Tool, tried};
 use testkit::http::Body;
 use testkit::image::{self, FIVE_PLATFORMS, INDEX, Image, Recipe};
 use testkit::{Noise, Rng, layout};
@@ -288,14 +288,12 @@ fn refusals_name_their_cause() -> Result<()> {
 /// `upload blob` is the one push of cosign that takes long enough to be cancelled.
 #[test]
 fn garbage_of_a_cancelled_push_is_collected() -> Result<()> {
-    let stage = Stage::plain_with(SHORT_TIMES)?;
+    let stage = Stage::hasty()?;
     let alice = logged_in(&stage, "alice", PASSWORD)?;
     let file = stage.text_path("file");
     std::io::copy(&mut Noise::new(17, 96 << 20), &mut fs::File::create(&file)?)?;
     let push = ["upload", "blob", "-f", &file, &stage.at("team/blob:1")];
-    let stored = stage.stored()?;
-    stage.interrupt_push(alice.command(&push))?;
-    stage.collect_down_to(stored)?;
+    stage.cancelled_push(&alice, &push, "team/blob")?;
     alice.run(&push)?;
     let manifest = stage.client("bob").assert_whole("team/blob", "1")?;
     let digest = layout::digest_of_file(stage.path("file").as_path())?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use portcullis_tests::{PASSWORD, SHORT_TIMES, Stage, Tool, tried};
+use portcullis_tests::{PASSWORD, Stage, Tool, tried};
 use testkit::Rng;
 use testkit::http::Body;
 use testkit::image::Blob;
@@ -226,7 +226,7 @@ fn refusals_name_their_cause_with_4() -> Result<()> {
 
 /// A chart as large as helm takes: files of at most 5 MiB that do not compress.
 fn garbage_of_a_cancelled_push_is_collected(helm: Helm) -> Result<()> {
-    let stage = Stage::plain_with(SHORT_TIMES)?;
+    let stage = Stage::hasty()?;
     let rng = &mut Rng::announced(helm.client);
     let alice = helm.logged_in(&stage, "alice")?;
     write_chart(&stage.path("web"))?;
@@ -234,10 +234,8 @@ fn garbage_of_a_cancelled_push_is_collected(helm: Helm) -> Result<()> {
         fs::write(stage.path(&format!("web/data-{number}")), rng.bytes(5_000_000))?;
     }
     let archive = package(&stage, &alice, "1.0.0", &[])?;
-    let stored = stage.stored()?;
     let (local, charts) = (archive.display().to_string(), url(&stage, "team/charts"));
-    stage.interrupt_push(alice.command(&["push", &local, &charts, "--plain-http"]))?;
-    stage.collect_down_to(stored)?;
+    stage.cancelled_push(&alice, &["push", &local, &charts, "--plain-http"], "team/charts/web")?;
     push(&stage, &alice, &archive, &["--plain-http"])?;
     let folder = pull(&stage, &alice, &url(&stage, "team/charts/web"), &["--plain-http"])?;
     same_bytes(&folder.join("web-1.0.0.tgz"), &archive)?;

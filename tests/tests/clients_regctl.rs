@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
-use portcullis_tests::{PASSWORD, SHORT_TIMES, Stage, Tool, tried};
+use portcullis_tests::{PASSWORD, Stage, Tool, tried};
 use testkit::http::Body;
 use testkit::image::{self, Blob, FIVE_PLATFORMS, Image, Recipe};
 use testkit::{Rng, layout};
@@ -111,8 +111,7 @@ fn artifacts_are_attached_listed_and_copied_with_their_image() -> Result<()> {
     stage.client("bob").assert_serves("team/copy", &image)?;
     stage.client("bob").assert_serves("team/copy", &signature)?;
     ensure!(referrers(&alice, &copied, &[])? == both, "the copy has other referrers");
-    let mounted = |line: &&serde_json::Value| line["path"] == "/v2/team/copy/blobs/uploads/" && line["status"] == 201;
-    let mounts = stage.requests()?.iter().filter(mounted).count();
+    let mounts = stage.mounts("team/copy")?;
     ensure!(mounts >= image.blobs.len(), "{mounts} blobs were mounted, the image alone has {}", image.blobs.len());
 
     let abroad = other.at("team/abroad:1");
@@ -229,15 +228,13 @@ fn refusals_name_their_cause() -> Result<()> {
 
 #[test]
 fn garbage_of_a_cancelled_push_is_collected() -> Result<()> {
-    let stage = Stage::plain_with(SHORT_TIMES)?;
+    let stage = Stage::hasty()?;
     let rng = &mut Rng::announced(CLIENT);
     let alice = logged_in(&stage, "alice")?;
     let image = Recipe::new().layers(rng, 4, 24 << 20)?.image();
     layout::write(&stage.path("image"), &image, "it")?;
     let (local, remote) = (layout_name(&stage.path("image"), "it"), stage.at("team/a:1"));
-    let stored = stage.stored()?;
-    stage.interrupt_push(alice.command(&["image", "copy", &local, &remote]))?;
-    stage.collect_down_to(stored)?;
+    stage.cancelled_push(&alice, &["image", "copy", &local, &remote], "team/a")?;
     alice.run(&["image", "copy", &local, &remote])?;
     stage.client("bob").assert_serves("team/a", &image)?;
     stage.record(CLIENT, &alice, &[tried::CANCELLED_PUSH])?;

@@ -83,6 +83,10 @@ const PARTS: &[Part] = &[
     part("cosign", "cosign with a local key: signatures as referrers and as tags", Need::Tools, |s| {
         built(s, "clients_cosign")
     }),
+    part("buildah", "buildah of Debian", Need::Tools, |s| built(s, "clients_buildah")),
+    part("buildkit", "buildctl with buildkitd: attestations, caches", Need::Tools, |s| built(s, "clients_buildkit")),
+    part("umoci", "layouts of umoci, moved by skopeo", Need::Tools, |s| built(s, "clients_umoci")),
+    part("lazy", "lazy pullers: their ranges, zstd:chunked", Need::Tools, |s| built(s, "clients_lazy")),
     part("client-report", "docs/reference/clients.md is what the clients of this run did", Need::Tools, |s| {
         built(s, "client_report")
     }),
