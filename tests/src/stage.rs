@@ -35,10 +35,10 @@ pub struct Stage {
 impl Stage {
     /// A stage over plain HTTP on loopback.
     pub fn plain() -> Result<Self> {
-        Self::set(Options { config: format!("[gc]\ngrace = \"{GRACE}\"\n"), ..Options::default() }, GRACE)
+        Self::plain_with(&format!("[gc]\ngrace = \"{GRACE}\"\n"))
     }
 
-    /// A stage with these settings, its server on loopback.
+    /// A stage over plain HTTP on loopback, with these settings.
     pub fn plain_with(config: &str) -> Result<Self> {
         Self::set(Options { config: config.to_owned(), ..Options::default() }, GRACE)
     }
@@ -157,6 +157,11 @@ impl Stage {
         let protocols: std::collections::BTreeSet<&str> = those.filter_map(|line| line["protocol"].as_str()).collect();
         ensure!(protocols.len() == 1, "{method} {path}… came by {protocols:?}");
         Ok(protocols.into_iter().collect())
+    }
+
+    /// Stops collecting: for a test that makes collections fail.
+    pub fn stop_collecting(&mut self) -> Result<()> {
+        self.collector.take().map_or(Ok(()), Collector::stop)
     }
 
     /// How many blobs were mounted into a repository so far, by the server's log: an answer 201 where an upload would begin.

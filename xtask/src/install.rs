@@ -28,6 +28,7 @@ const PACKAGES: &[&str] = &[
     "nginx-light",
     "haproxy", // reverse proxies
     "curl",    // single requests over TLS and HTTP/2
+    "gnupg",   // signed charts
     "postgresql",
     "pgbouncer",
 ];

@@ -85,6 +85,13 @@ const PARTS: &[Part] = &[
     part("proxies", "nginx and haproxy in front, as docs/guide/proxies.md says", Need::Tools, |s| built(s, "proxies")),
     part("http2", "HTTP/2: who speaks it, and many streams on one connection", Need::Tools, |s| built(s, "http2")),
     part("oras", "oras: artifacts and referrers", Need::Tools, |s| built(s, "clients_oras")),
+    part("regctl", "regctl: copies with referrers, deletes tags, waits as it is told", Need::Tools, |s| {
+        built(s, "clients_regctl")
+    }),
+    part("helm", "helm 3 and 4: charts, versions from tags, provenance", Need::Tools, |s| built(s, "clients_helm")),
+    part("cosign", "cosign with a local key: signatures as referrers and as tags", Need::Tools, |s| {
+        built(s, "clients_cosign")
+    }),
     part("buildah", "buildah of Debian", Need::Tools, |s| built(s, "clients_buildah")),
     part("buildkit", "buildctl with buildkitd: attestations, caches", Need::Tools, |s| built(s, "clients_buildkit")),
     part("umoci", "layouts of umoci, moved by skopeo", Need::Tools, |s| built(s, "clients_umoci")),

@@ -275,7 +275,8 @@ fn operation(error: registry::Error, asked: &Asked<'_>) -> Response {
         }
         Error::TooManyUploads { limit } => {
             let message = format!("you have {limit} unfinished uploads already: finish or cancel some");
-            retry(one(ErrorCode::TooManyRequests, &message), Duration::from_secs(60))
+            // A push that is alive ends an upload within seconds, and clients such as regclient wait as long as they are told.
+            retry(one(ErrorCode::TooManyRequests, &message), Duration::from_secs(10))
         }
         Error::Full(_) => {
             let message = match asked.upload {

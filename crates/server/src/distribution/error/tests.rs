@@ -114,7 +114,7 @@ async fn every_error_of_an_operation() {
     405 | UNSUPPORTED the manifest <digest> needs <digest>: delete the manifest first
     404 | NAME_UNKNOWN there is no such repository, or you may not see it
     403 | DENIED this needs the verb tag-move for the tag v1
-    429 retry-after: 60 | TOOMANYREQUESTS you have 100 unfinished uploads already: finish or cancel some
+    429 retry-after: 10 | TOOMANYREQUESTS you have 100 unfinished uploads already: finish or cancel some
     507 retry-after: 60 | UNAVAILABLE the registry's disk is full
     503 retry-after: 30 | UNAVAILABLE the registry cannot write now
     503 retry-after: 5 | UNAVAILABLE the registry is busy: try again
