@@ -15,7 +15,7 @@ fn inputs(folder: &str, target: &str) -> Vec<Vec<u8>> {
 }
 
 fn run(name: &str) {
-    let target = TARGETS.iter().find(|target| target.name == name).unwrap();
+    let Some(target) = TARGETS.iter().find(|target| target.name == name) else { panic!("no target {name}") };
     let seeds = inputs("seeds", name);
     assert!(seeds.len() >= 3, "{name} has too few seeds");
     (target.run)(b"");

@@ -70,7 +70,7 @@ pub fn run_all(root: &Path, options: &Options) -> Result<bool> {
     for outcome in &outcomes {
         fuzzer.keep(&outcome.target)?;
     }
-    write_page(root, &outcomes)?;
+    write_page(root, &fuzzer.commit, &outcomes)?;
     Ok(outcomes.iter().all(|outcome| outcome.trouble.is_none()))
 }
 
@@ -84,6 +84,8 @@ pub fn short(scene: &Scene) -> Result<Count> {
 /// The built program and its folders.
 struct Fuzzer {
     root: PathBuf,
+    /// The commit that it was built of, with a mark where something was changed since.
+    commit: String,
     program: PathBuf,
     /// For everything that is not checked in: `target/fuzz`.
     folder: PathBuf,
@@ -108,7 +110,16 @@ impl Fuzzer {
         let temporary = parent.join(format!("portcullis-fuzz-{}", std::process::id()));
         fs::create_dir_all(&temporary)?;
         let target = target_folder(root);
-        Ok(Self { root: root.to_owned(), program: target.join("release/fuzz"), folder: target.join("fuzz"), temporary })
+        let mut describe = Command::new("git");
+        describe.current_dir(root).args(["describe", "--always", "--dirty", "--abbrev=10"]);
+        let commit = output(&mut describe)?.trim().to_owned();
+        Ok(Self {
+            commit,
+            root: root.to_owned(),
+            program: target.join("release/fuzz"),
+            folder: target.join("fuzz"),
+            temporary,
+        })
     }
 
     /// Every target: each has seeds.
@@ -244,7 +255,8 @@ impl Fuzzer {
 fn trouble(log: &str, crashes: &Path) -> Result<String> {
     let mut text = match log.find("panicked at") {
         Some(at) => log[at..].lines().take(8).collect::<Vec<_>>().join("\n"),
-        None => log.lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n"),
+        // A timeout, too much memory, or a signal: the engine says which, among its progress.
+        None => log.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n"),
     };
     for entry in fs::read_dir(crashes)? {
         let path = entry?.path();
@@ -289,8 +301,7 @@ Each target reads untrusted input and asserts properties of what it makes of it;
 ";
 
 /// Rewrites the rows of these targets; those of others stay.
-fn write_page(root: &Path, outcomes: &[Outcome]) -> Result<()> {
-    let commit = output(Command::new("git").current_dir(root).args(["rev-parse", "--short", "HEAD"]))?;
+fn write_page(root: &Path, commit: &str, outcomes: &[Outcome]) -> Result<()> {
     let old = fs::read_to_string(root.join(PAGE)).unwrap_or_default();
     let mut rows: BTreeMap<String, String> = BTreeMap::new();
     for line in old.lines().filter(|line| line.starts_with("| `")) {
@@ -301,7 +312,7 @@ fn write_page(root: &Path, outcomes: &[Outcome]) -> Result<()> {
     for outcome in outcomes {
         let Outcome { target, seconds, executions, edges, trouble } = outcome;
         let found = trouble.as_deref().map_or("nothing", |text| text.lines().nth(1).unwrap_or("a failure"));
-        let row = format!("| `{target}` | {} | {seconds} | {executions} | {edges} | {found} |", commit.trim());
+        let row = format!("| `{target}` | {commit} | {seconds} | {executions} | {edges} | {found} |");
         rows.insert(target.clone(), row);
     }
     let mut text = HEAD.to_owned();

@@ -187,11 +187,13 @@ impl Framing {
     }
 }
 
-/// The number at the beginning of a chunk's line, CR LF at its end.
+/// The number at the beginning of a chunk's line, CR LF at its end. Behind it are at most blanks and an extension (RFC 9112,
+/// 7.1.1), with no CR of its own.
 fn chunk_size(line: &[u8]) -> Option<u64> {
     let line = line.strip_suffix(b"\r\n")?;
-    let digits = line.split(|byte| matches!(byte, b';' | b' ' | b'\t')).next()?;
-    if digits.is_empty() || digits.len() > 16 || !digits.iter().all(u8::is_ascii_hexdigit) {
+    let (digits, rest) = line.split_at(line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count());
+    let extension = rest.iter().find(|byte| !matches!(byte, b' ' | b'\t'));
+    if digits.is_empty() || digits.len() > 16 || extension.is_some_and(|byte| *byte != b';') || rest.contains(&b'\r') {
         return None;
     }
     u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
@@ -439,6 +441,9 @@ mod tests {
             "g\r\n",
             "5\r\nhelloXX",
             "0x5\r\n",
+            "0 / HTTP/1.1\r\n",
+            "5 x;y\r\n",
+            "5;x\ry\r\n",
             &"1".repeat(300),
         ] {
             assert_eq!(verdict([head, chunk].concat().as_bytes()), Ok(State::Lost), "{chunk:?}");
