@@ -1,6 +1,7 @@
 //! `/healthz`, `/readyz` and `/metrics`: all of the ops listener, and beside the admin API on its listeners.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use rustix::fs::{Access, StatVfsMountFlags};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::config::Mode;
 use crate::data_dir::names;
 use crate::metrics::{self, Metrics};
 use crate::state::AppState;
@@ -31,6 +33,7 @@ pub fn router(app: &AppState) -> Router {
         registry: app.registry.clone(),
         metrics: app.metrics.clone(),
         store: app.config.data_dir.join(names::BLOBS).into(),
+        mode: app.config.server.mode,
         last: Arc::default(),
     };
     Router::new()
@@ -44,7 +47,8 @@ pub fn router(app: &AppState) -> Router {
 struct Health {
     registry: Registry,
     metrics: Metrics,
-    store: Arc<std::path::Path>,
+    store: Arc<Path>,
+    mode: Mode,
     last: Arc<Mutex<Option<(Instant, Readiness)>>>,
 }
 
@@ -75,15 +79,19 @@ impl Health {
             ("database".to_owned(), self.database().await.to_owned()),
             ("store".to_owned(), self.store().await.to_owned()),
         ]);
-        let readiness = Readiness { ready: checks.values().all(|state| state == OK), checks };
+        let mode = Some(self.mode.as_str().to_owned());
+        let readiness = Readiness { ready: checks.values().all(|state| state == OK), mode, checks };
         *last = Some((Instant::now(), readiness.clone()));
         readiness
     }
 
-    /// Writes a row that no one reads, and removes it.
+    /// Writes a row that no one reads, and removes it; where nothing is written, reads one.
     async fn database(&self) -> &'static str {
         let db = self.registry.db();
         let probe = async {
+            if self.mode == Mode::ReadOnly {
+                return db.policy_epoch().await.map(drop);
+            }
             db.reserve_idempotency("system", "readiness", b"").await?;
             db.release_idempotency("system", "readiness").await
         };
@@ -101,16 +109,30 @@ impl Health {
 
     async fn store(&self) -> &'static str {
         let path = self.store.clone();
-        let registry = self.registry.clone();
-        let look = move || match store(&path) {
-            OK if registry.blobs().admit().is_err() => "full",
-            state => state,
+        let (registry, mode) = (self.registry.clone(), self.mode);
+        let look = move || match mode {
+            Mode::ReadOnly => readable(&path),
+            Mode::ReadWrite => writable(&path, &registry),
         };
         tokio::task::spawn_blocking(look).await.unwrap_or("failed")
     }
 }
 
-fn store(path: &std::path::Path) -> &'static str {
+fn readable(path: &Path) -> &'static str {
+    match rustix::fs::access(path, Access::READ_OK | Access::EXEC_OK) {
+        Ok(()) => OK,
+        Err(_) => "unavailable",
+    }
+}
+
+fn writable(path: &Path, registry: &Registry) -> &'static str {
+    match store(path) {
+        OK if registry.blobs().admit().is_err() => "full",
+        state => state,
+    }
+}
+
+fn store(path: &Path) -> &'static str {
     let Ok(disk) = rustix::fs::statvfs(path) else { return "unavailable" };
     if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
         return "read_only";
@@ -131,5 +153,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(store(dir.path()), OK);
         assert_eq!(store(&dir.path().join("gone")), "unavailable");
+        assert_eq!((readable(dir.path()), readable(&dir.path().join("gone"))), (OK, "unavailable"));
     }
 }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use oci::{Clock, Timestamp};
 use rusqlite::Connection;
 
+use connection::Access;
 pub(crate) use connection::SqliteTx;
 pub(crate) use writer::Durability;
 
@@ -33,8 +34,10 @@ const LONG_LOG: i64 = 16 * 1024;
 /// An open SQLite database.
 pub(crate) struct Sqlite {
     path: PathBuf,
+    access: Access,
     readers: Arc<readers::Readers>,
-    writer: writer::Writer,
+    /// None where nothing is written.
+    writer: Option<writer::Writer>,
 }
 
 impl Sqlite {
@@ -45,16 +48,28 @@ impl Sqlite {
         new_store_id: &str,
         options: &Options,
     ) -> Result<(Self, String), Error> {
+        if options.read_only {
+            return Self::open_to_read(path, clock, options);
+        }
         connection::create_file(path)?;
         let mut writing = connection::open_writer(path, options.busy_timeout)?;
         let store_id = migrate::migrate(&mut writing, clock, new_store_id)?;
         connection::sync_directory(path)?;
         let sqlite = Self {
             path: path.to_owned(),
-            readers: Arc::new(readers::Readers::new(path, clock.clone(), options)),
-            writer: writer::Writer::start(writing, clock.clone(), options.make_room.clone())?,
+            access: Access::Shared,
+            readers: Arc::new(readers::Readers::new(path, Access::Shared, clock.clone(), options)),
+            writer: Some(writer::Writer::start(writing, clock.clone(), options.make_room.clone())?),
         };
         Ok((sqlite, store_id))
+    }
+
+    /// Opens a file that is there, with a schema that needs no migration, and changes nothing in it.
+    fn open_to_read(path: &Path, clock: &Clock, options: &Options) -> Result<(Self, String), Error> {
+        let access = connection::access_to_read(path)?;
+        let store_id = migrate::check(&connection::open_reader(path, access, options.busy_timeout)?)?;
+        let readers = Arc::new(readers::Readers::new(path, access, clock.clone(), options));
+        Ok((Self { path: path.to_owned(), access, readers, writer: None }, store_id))
     }
 
     /// Runs a transaction on the writer thread and returns when it is committed, durably if so asked.
@@ -63,7 +78,10 @@ impl Sqlite {
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
     {
-        self.writer.run(durability, work).await
+        match &self.writer {
+            Some(writer) => writer.run(durability, work).await,
+            None => Err(Error::ReadOnly),
+        }
     }
 
     /// Runs a read-only transaction on one snapshot.
@@ -95,29 +113,35 @@ impl Sqlite {
 
     /// Writes a copy of one snapshot to `destination`, which must not exist. Writers go on meanwhile.
     pub(crate) async fn backup_to(&self, destination: &Path) -> Result<(), Error> {
-        let (path, destination) = (self.path.clone(), destination.to_owned());
-        blocking(move || connection::backup(&path, &destination)).await
+        let (path, access, destination) = (self.path.clone(), self.access, destination.to_owned());
+        blocking(move || connection::backup(&path, access, &destination)).await
     }
 
     /// What SQLite finds wrong with the file; empty when it is sound.
     pub(crate) async fn integrity_check(&self) -> Result<Vec<String>, Error> {
-        let path = self.path.clone();
-        blocking(move || connection::integrity_check(&connection::open_reader(&path, Duration::from_secs(5))?)).await
+        let (path, access) = (self.path.clone(), self.access);
+        let check =
+            move || connection::integrity_check(&connection::open_reader(&path, access, Duration::from_secs(5))?);
+        blocking(check).await
     }
 
     /// Ends the writer after what it has been given, and closes every connection.
     pub(crate) async fn close(&self) -> Result<(), Error> {
-        self.writer.close().await;
         let readers = self.readers.clone();
         blocking(move || {
             readers.close();
             Ok(())
         })
-        .await
+        .await?;
+        // Last: the connection that may write copies the log when no other is open, and removes it.
+        if let Some(writer) = &self.writer {
+            writer.close().await;
+        }
+        Ok(())
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.writer.stats()
+        self.writer.as_ref().map_or_else(Stats::default, writer::Writer::stats)
     }
 }
 
