@@ -1,6 +1,7 @@
 //! `/healthz`, `/readyz` and `/metrics`: all of the ops listener, and beside the admin API on its listeners.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +12,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use registry::Registry;
+use rustix::fs::Access;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::config::Mode;
+use crate::data_dir::names;
 use crate::metrics::{self, Metrics};
 use crate::state::AppState;
 
@@ -26,7 +30,13 @@ const OK: &str = "ok";
 
 /// The three routes.
 pub fn router(app: &AppState) -> Router {
-    let state = Health { registry: app.registry.clone(), metrics: app.metrics.clone(), last: Arc::default() };
+    let state = Health {
+        registry: app.registry.clone(),
+        metrics: app.metrics.clone(),
+        store: app.config.data_dir.join(names::BLOBS).into(),
+        mode: app.config.server.mode,
+        last: Arc::default(),
+    };
     Router::new()
         .route("/healthz", get(alive))
         .route("/readyz", get(ready))
@@ -38,6 +48,8 @@ pub fn router(app: &AppState) -> Router {
 struct Health {
     registry: Registry,
     metrics: Metrics,
+    store: Arc<Path>,
+    mode: Mode,
     last: Arc<Mutex<Last>>,
 }
 
@@ -75,15 +87,19 @@ impl Health {
             ("database".to_owned(), self.database().await.to_owned()),
             ("store".to_owned(), self.store(&mut last.look).await.to_owned()),
         ]);
-        let readiness = Readiness { ready: checks.values().all(|state| state == OK), checks };
+        let mode = Some(self.mode.as_str().to_owned());
+        let readiness = Readiness { ready: checks.values().all(|state| state == OK), mode, checks };
         last.found = Some((Instant::now(), readiness.clone()));
         readiness
     }
 
-    /// Writes a row that no one reads, and removes it.
+    /// Writes a row that no one reads, and removes it; where nothing is written, reads one.
     async fn database(&self) -> &'static str {
         let db = self.registry.db();
         let probe = async {
+            if self.mode == Mode::ReadOnly {
+                return db.policy_epoch().await.map(drop);
+            }
             db.reserve_idempotency("system", "readiness", b"").await?;
             db.release_idempotency("system", "readiness").await
         };
@@ -102,8 +118,11 @@ impl Health {
 
     /// One look at a time: on a disk that is silent each would keep a thread.
     async fn store(&self, look: &mut Option<JoinHandle<&'static str>>) -> &'static str {
-        let registry = self.registry.clone();
-        let looking = look.get_or_insert_with(|| tokio::spawn(async move { state(registry.blobs().ready().await) }));
+        let (registry, mode, path) = (self.registry.clone(), self.mode, self.store.clone());
+        let looking = look.get_or_insert_with(|| match mode {
+            Mode::ReadOnly => tokio::task::spawn_blocking(move || readable(&path)),
+            Mode::ReadWrite => tokio::spawn(async move { state(registry.blobs().ready().await) }),
+        });
         match tokio::time::timeout(ANSWER_TIME, &mut *looking).await {
             Ok(found) => {
                 *look = None;
@@ -111,6 +130,13 @@ impl Health {
             }
             Err(_) => "silent",
         }
+    }
+}
+
+fn readable(path: &Path) -> &'static str {
+    match rustix::fs::access(path, Access::READ_OK | Access::EXEC_OK) {
+        Ok(()) => OK,
+        Err(_) => "unavailable",
     }
 }
 
@@ -137,5 +163,6 @@ mod tests {
         assert_eq!(state(store.ready().await), OK);
         std::fs::remove_dir_all(&root).unwrap();
         assert_eq!(state(store.ready().await), "unavailable");
+        assert_eq!((readable(dir.path()), readable(&root)), (OK, "unavailable"));
     }
 }

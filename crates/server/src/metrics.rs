@@ -34,6 +34,7 @@ struct Inner {
     uploads_active: Gauge,
     store_free_bytes: Gauge,
     gc_deleted_bytes: Counter,
+    read_only: Gauge,
     damaged_blobs: Counter,
     storage_failures: Family<FailureLabel, Counter>,
     connections: Family<ListenerLabel, Gauge>,
@@ -152,6 +153,7 @@ impl Metrics {
             uploads_active: Gauge::default(),
             store_free_bytes: Gauge::default(),
             gc_deleted_bytes: Counter::default(),
+            read_only: Gauge::default(),
             damaged_blobs: Counter::default(),
             storage_failures: Family::default(),
             connections: Family::default(),
@@ -169,6 +171,7 @@ impl Metrics {
         r.register("uploads_active", "Requests that carry bytes of an upload right now", inner.uploads_active.clone());
         r.register("store_free_bytes", "Free bytes on the disk of the store", inner.store_free_bytes.clone());
         r.register("gc_deleted_bytes", "Bytes that collections have removed", inner.gc_deleted_bytes.clone());
+        r.register("read_only", "1 while server.mode is read-only, else 0", inner.read_only.clone());
         r.register("damaged_blobs", "Reads that found a blob damaged", inner.damaged_blobs.clone());
         let help = "Requests that disk or database failed, by kind";
         r.register("storage_failures", help, inner.storage_failures.clone());
@@ -208,6 +211,11 @@ impl Metrics {
     /// A collection removed this many bytes.
     pub fn gc_deleted(&self, bytes: u64) {
         self.0.gc_deleted_bytes.inc_by(bytes);
+    }
+
+    /// Whether the server is in read-only mode.
+    pub fn read_only(&self, read_only: bool) {
+        self.0.read_only.set(i64::from(read_only));
     }
 
     /// A blob was found damaged.

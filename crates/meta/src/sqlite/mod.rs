@@ -20,6 +20,7 @@ use std::time::Duration;
 use oci::{Clock, Timestamp};
 use rusqlite::Connection;
 
+use connection::Access;
 pub(crate) use connection::SqliteTx;
 pub(crate) use writer::Durability;
 
@@ -34,8 +35,10 @@ const LONG_LOG: i64 = 16 * 1024;
 /// An open SQLite database.
 pub(crate) struct Sqlite {
     path: PathBuf,
+    access: Access,
     readers: Arc<readers::Readers>,
-    writer: writer::Writer,
+    /// None where nothing is written.
+    writer: Option<writer::Writer>,
 }
 
 impl Sqlite {
@@ -46,16 +49,28 @@ impl Sqlite {
         new_store_id: &str,
         options: &Options,
     ) -> Result<(Self, String), Error> {
+        if options.read_only {
+            return Self::open_to_read(path, clock, options);
+        }
         connection::create_file(path)?;
         let mut writing = connection::open_writer(path, options.busy_timeout)?;
         let store_id = migrate::migrate(&mut writing, clock, new_store_id)?;
         connection::sync_directory(path)?;
         let sqlite = Self {
             path: path.to_owned(),
-            readers: Arc::new(readers::Readers::new(path, clock.clone(), options)),
-            writer: writer::Writer::start(writing, clock.clone(), options)?,
+            access: Access::Shared,
+            readers: Arc::new(readers::Readers::new(path, Access::Shared, clock.clone(), options)),
+            writer: Some(writer::Writer::start(writing, clock.clone(), options)?),
         };
         Ok((sqlite, store_id))
+    }
+
+    /// Opens a file that is there, with a schema that needs no migration, and changes nothing in it.
+    fn open_to_read(path: &Path, clock: &Clock, options: &Options) -> Result<(Self, String), Error> {
+        let access = connection::access_to_read(path)?;
+        let store_id = migrate::check(&connection::open_reader(path, access, options.busy_timeout)?)?;
+        let readers = Arc::new(readers::Readers::new(path, access, clock.clone(), options));
+        Ok((Self { path: path.to_owned(), access, readers, writer: None }, store_id))
     }
 
     /// Runs a transaction on the writer thread and returns when it is committed, durably if so asked.
@@ -64,7 +79,10 @@ impl Sqlite {
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
     {
-        self.writer.run(durability, work).await
+        match &self.writer {
+            Some(writer) => writer.run(durability, work).await,
+            None => Err(Error::ReadOnly),
+        }
     }
 
     /// Runs a read-only transaction on one snapshot.
@@ -78,7 +96,8 @@ impl Sqlite {
 
     /// Copies the log into the database file. Writers go on meanwhile.
     pub(crate) async fn checkpoint(&self) -> Result<Checkpoint, Error> {
-        let (path, failed) = (self.path.clone(), self.writer.failed());
+        let Some(writer) = &self.writer else { return Err(Error::ReadOnly) };
+        let (path, failed) = (self.path.clone(), writer.failed());
         blocking(move || {
             let connection = connection::open_writer(&path, Duration::from_millis(500))?;
             let run = |mode: &str| {
@@ -102,14 +121,16 @@ impl Sqlite {
 
     /// Writes a copy of one snapshot to `destination`, which must not exist. Writers go on meanwhile.
     pub(crate) async fn backup_to(&self, destination: &Path) -> Result<(), Error> {
-        let (path, destination) = (self.path.clone(), destination.to_owned());
-        blocking(move || connection::backup(&path, &destination)).await
+        let (path, access, destination) = (self.path.clone(), self.access, destination.to_owned());
+        blocking(move || connection::backup(&path, access, &destination)).await
     }
 
     /// What SQLite finds wrong with the file; empty when it is sound.
     pub(crate) async fn integrity_check(&self) -> Result<Vec<String>, Error> {
-        let path = self.path.clone();
-        blocking(move || connection::integrity_check(&connection::open_reader(&path, Duration::from_secs(5))?)).await
+        let (path, access) = (self.path.clone(), self.access);
+        let check =
+            move || connection::integrity_check(&connection::open_reader(&path, access, Duration::from_secs(5))?);
+        blocking(check).await
     }
 
     /// Ends the writer after what it has been given, and closes every connection.
@@ -121,12 +142,14 @@ impl Sqlite {
             Ok(())
         })
         .await?;
-        self.writer.close().await;
+        if let Some(writer) = &self.writer {
+            writer.close().await;
+        }
         Ok(())
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.writer.stats()
+        self.writer.as_ref().map_or_else(Stats::default, writer::Writer::stats)
     }
 }
 

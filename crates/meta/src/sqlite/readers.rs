@@ -8,7 +8,7 @@ use std::time::Duration;
 use oci::Clock;
 use tokio::sync::Semaphore;
 
-use super::{blocking, connection, run_now, tx_of};
+use super::{Access, blocking, connection, run_now, tx_of};
 use crate::db::Options;
 use crate::error::Error;
 use crate::tx::{Tx, TxFuture};
@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Readers {
     path: PathBuf,
+    access: Access,
     clock: Clock,
     busy_timeout: Duration,
     timeout: Duration,
@@ -29,9 +30,10 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    pub(super) fn new(path: &Path, clock: Clock, options: &Options) -> Self {
+    pub(super) fn new(path: &Path, access: Access, clock: Clock, options: &Options) -> Self {
         Self {
             path: path.to_owned(),
+            access,
             clock,
             busy_timeout: options.busy_timeout,
             timeout: options.timeout,
@@ -78,7 +80,7 @@ impl Readers {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut tx = match idle {
             Some(tx) => tx,
-            None => tx_of(connection::open_reader(&self.path, self.busy_timeout)?, self.clock.clone()),
+            None => tx_of(connection::open_reader(&self.path, self.access, self.busy_timeout)?, self.clock.clone()),
         };
         let result = snapshot(&mut tx, work);
         // A connection whose transaction could not be ended is not used again.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::{ErrorBody, ErrorCode};
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use policy::Refusal;
 use registry::BoxError;
@@ -66,6 +66,12 @@ impl Failure {
     fn unsure(source: impl Into<BoxError>) -> Self {
         let message = "it is not known whether the change reached the disk: look before you try again";
         Self { source: Some(source.into()), ..Self::later(ErrorCode::Unavailable, message, Duration::from_secs(5)) }
+    }
+
+    /// A change, asked of a server in read-only mode.
+    pub fn read_only_mode(allow: &str) -> Self {
+        let help = "start the server with server.mode = \"read-write\" when the maintenance is over";
+        Self::new(ErrorCode::ReadOnly, "the server is in read-only mode and changes nothing", help).header(ALLOW, allow)
     }
 
     fn read_only() -> Self {

@@ -11,7 +11,7 @@ use super::keys::{self, Form, KEYS};
 use super::value::{ByteSize, parse_duration};
 use super::{
     AdminConfig, AuthConfig, BootstrapConfig, Challenge, Config, ContentConfig, GcConfig, KeysConfig, LimitsConfig,
-    LogConfig, LogFormat, OpsConfig, PublicUrl, SandboxConfig, SandboxMode, ServerConfig, Setting, StorageConfig,
+    LogConfig, LogFormat, Mode, OpsConfig, PublicUrl, SandboxConfig, SandboxMode, ServerConfig, Setting, StorageConfig,
     TlsFiles, UploadConfig,
 };
 
@@ -88,6 +88,11 @@ impl Checker<'_> {
         let key = self.path("server.tls.key");
         let client_ca = self.path("server.tls.client_ca");
         let drain_timeout = self.duration("server.drain_timeout", Duration::ZERO..=DAY);
+        let mode = self.one("server.mode", |text| match text {
+            "read-write" => Ok(Mode::ReadWrite),
+            "read-only" => Ok(Mode::ReadOnly),
+            _ => Err(format!("`{text}` is neither `read-write` nor `read-only`")),
+        });
         let tls = match (certificate, key) {
             (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key, client_ca }),
             (None, None) => {
@@ -105,7 +110,7 @@ impl Checker<'_> {
                 None
             }
         };
-        Some(ServerConfig { listen: listen?, public_urls, plain_from, tls, drain_timeout: drain_timeout? })
+        Some(ServerConfig { listen: listen?, public_urls, plain_from, tls, drain_timeout: drain_timeout?, mode: mode? })
     }
 
     fn auth(&mut self) -> Option<AuthConfig> {

@@ -115,6 +115,15 @@ pub const KEYS: &[Key] = &[
          address that is listened on.",
     ),
     key(
+        "server.mode",
+        Form::Choice(&["read-write", "read-only"]),
+        "read-write",
+        "`read-only`: for maintenance. Whoever may push or delete is answered 405 `UNSUPPORTED`, changes of the admin API are \
+         answered 405 `read_only`; pulls, lists, logins, checks and backups go on. Nothing in the store or in the database is \
+         changed: no collection, no audit trail (its lines go to the log), no time of the last login. The data directory may be \
+         mounted read-only.",
+    ),
+    key(
         "server.plain_from",
         Form::Networks,
         "",

@@ -20,6 +20,9 @@ use crate::auth::{AuthError, Challenge};
 /// Whoever may not see a repository reads this, and so does who may see it but finds it missing.
 const NAME_UNKNOWN: &str = "there is no such repository, or you may not see it";
 
+/// Who pushes to a server in maintenance reads this.
+const READ_ONLY_MODE: &str = "the registry is read-only for maintenance: pulls go on, push again later";
+
 /// Why a request was not carried out.
 #[derive(Debug)]
 pub enum Failure {
@@ -56,6 +59,8 @@ pub enum Failure {
         /// What it is needed for, and what would grant it.
         reason: String,
     },
+    /// Nothing is changed by a server in this mode: 405, with the methods that it takes there.
+    ReadOnlyMode(&'static str),
     /// The operation.
     Registry(registry::Error),
 }
@@ -169,6 +174,11 @@ pub fn answer(failure: Failure, asked: &Asked<'_>) -> Response {
         Failure::Auth(error) => auth(error, asked),
         Failure::Refused(refusal) => refused(refusal, asked),
         Failure::TagDenied { reason, .. } => one(ErrorCode::Denied, &reason),
+        Failure::ReadOnlyMode(allow) => {
+            let mut response = one(ErrorCode::Unsupported, READ_ONLY_MODE);
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+            response
+        }
         Failure::Registry(error) => operation(error, asked),
     }
 }

@@ -150,6 +150,10 @@ async fn dispatch(call: &Call<'_>, route: &Route, body: RequestBody) -> Result<R
         Err(Refusal::Hidden) if matches!(route, Route::Referrers(..)) => return Ok(referrers::empty(call)),
         other => other?,
     };
+    // After the rights, so that the mode tells nobody more than they were told before.
+    if call.state.config.is_read_only() && route.is_change() {
+        return Err(Failure::ReadOnlyMode(route.reading_methods()));
+    }
     if let Route::ManifestPut(..) | Route::UploadStart(_) | Route::UploadAppend(..) | Route::UploadFinish(..) = route {
         // What is left of the disk is for those who make room.
         call.state.registry.blobs().admit().await.map_err(registry::Error::from)?;
