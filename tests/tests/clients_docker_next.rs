@@ -22,6 +22,11 @@ fn logged_in(stage: &Stage, engine: &DockerEngine, who: &str) -> Result<Tool> {
     Ok(tool)
 }
 
+/// Records what was tried. The version is that of the engine's module: the program does not know it.
+fn record(stage: &Stage, tried: &[&str]) -> Result<()> {
+    stage.record(NAME, &stage.tool("dockerd2", "version")?, tried)
+}
+
 /// Fails unless the image of this name is this one: in this engine the id of an image is the digest of its manifest or index.
 fn assert_pulled(tool: &Tool, name: &str, image: &Image) -> Result<()> {
     let inspected = tool.run(&["image", "inspect", name])?.json()?;
@@ -80,9 +85,8 @@ fn images_of_every_shape_go_there_and_back() -> Result<()> {
     stage.client("bob").assert_serves("team/five-copy", &five.children[4])?;
     let inspected = alice.run(&["manifest", "inspect", "--insecure", &remote])?.json()?;
     ensure!(inspected["manifests"].as_array().is_some_and(|children| children.len() == 5), "{inspected:#}");
-    stage.record(
-        NAME,
-        &alice,
+    record(
+        &stage,
         &[
             tried::LOGIN,
             tried::PUSH,
@@ -116,7 +120,7 @@ fn a_large_layer_and_an_interrupted_push() -> Result<()> {
     let inspected = alice.run(&["image", "inspect", &remote])?.json()?;
     let tar_digest = layout::digest_of_file(&local)?;
     ensure!(inspected[0]["RootFS"]["Layers"][0] == tar_digest.as_str(), "{inspected:#} is not of {tar_digest}");
-    stage.record(NAME, &alice, &["a layer of 200 MiB", tried::CANCELLED_PUSH])?;
+    record(&stage, &["a layer of 200 MiB", tried::CANCELLED_PUSH])?;
     stage.close()
 }
 
@@ -143,7 +147,31 @@ fn refusals_name_their_cause() -> Result<()> {
     let tags = stage.client("bob").send("team/a", "GET", "/v2/team/a/tags/list", &[], NO_BODY)?;
     let tags: serde_json::Value = serde_json::from_slice(&tags.body).context("tags")?;
     ensure!(tags["tags"] == serde_json::json!(["1"]), "a refused push left a tag: {tags:?}");
-    stage.record(NAME, &bob, &[tried::WRONG_PASSWORD, tried::DENIED_PULL, tried::DENIED_PUSH])?;
+    record(&stage, &[tried::WRONG_PASSWORD, tried::DENIED_PULL, tried::DENIED_PUSH])?;
+    stage.close()
+}
+
+/// The engine takes loopback for insecure, so it asks nobody whether to trust the authority; it tries TLS first.
+#[test]
+fn speaks_tls() -> Result<()> {
+    // The test's own client speaks plain HTTP.
+    let (stage, engine) = (Stage::tls_and_plain_from("127.0.0.1/32")?, DockerEngine::start_current()?);
+    let rng = &mut Rng::announced("docker");
+    let alice = logged_in(&stage, &engine, "alice")?;
+    let image = Recipe::new().layers(rng, 3, 100_000)?.image();
+    stage.client("alice").push_image("team/a", &image, "1")?;
+    let (source, target) = (stage.at("team/a:1"), stage.at("team/b:1"));
+    alice.run(&["pull", "-q", &source])?;
+    assert_pulled(&alice, &source, &image)?;
+    alice.run(&["tag", &source, &target])?;
+    alice.run(&["push", &target])?;
+    let protocol = stage.protocol_of("PUT", "/v2/team/b/manifests/")?;
+    stage.client("bob").assert_serves("team/b", &image)?;
+    let version = stage.tool("dockerd2", "version")?;
+    for tried in [tried::LOGIN, tried::PUSH, tried::PULL_BY_TAG] {
+        stage.record_result(NAME, &version, tried, "passed; on loopback any certificate will do")?;
+    }
+    stage.record_result(NAME, &version, "protocol over TLS", &protocol)?;
     stage.close()
 }
 
