@@ -1,16 +1,21 @@
 //! A push that is killed half way, and what becomes of what it left.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use testkit::http::Body;
+use testkit::image::Recipe;
+use testkit::{Noise, Rng, layout, tar};
 
 use crate::{Stage, Tool};
 
 /// How much of the push has to be there before it is killed.
 const ENOUGH: u64 = 1 << 20;
+/// Size of what is pushed.
+const LARGE: usize = 192 << 20;
 /// How long a push may take to get so far, and its garbage to go.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -45,6 +50,24 @@ impl Stage {
         }
         eprintln!("collected after {:.1} s", start.elapsed().as_secs_f64());
         Ok(())
+    }
+
+    /// A layout, named `it`, of an image that takes a client long enough to push; its folder.
+    pub fn large_layout(&self) -> Result<String> {
+        let mut rng = Rng::announced("large");
+        let image = Recipe::new().layer(&mut rng, LARGE)?.image();
+        layout::write(&self.path("large"), &image, "it")?;
+        Ok(self.text_path("large"))
+    }
+
+    /// A layer of that size, as a file.
+    pub fn large_layer(&self) -> Result<String> {
+        let length = LARGE as u64;
+        let path = self.path("large.tar");
+        let mut file = File::create(&path)?;
+        tar::write_file(&mut file, "large", &mut Noise::new(17, length), length, 0o644)?;
+        tar::finish(&mut file)?;
+        Ok(path.display().to_string())
     }
 
     /// Bytes of all files of the store.

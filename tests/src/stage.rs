@@ -19,7 +19,7 @@ pub const PASSWORD: &str = "correct horse battery staple";
 /// Garbage is collected every second; what is not referenced may go after this time.
 const GRACE: &str = "30s";
 /// The same, for what a test waits for: cancelled pushes.
-const SHORT_GRACE: &str = "4s";
+const SHORT_GRACE: &str = "6s";
 
 /// A server with `alice`, who may do everything below `team/`, `bob`, who may read there, and `carol`, who may do nothing.
 pub struct Stage {

@@ -1,10 +1,8 @@
 //! buildah of Debian 12, with storage of its own for each test; nothing is run inside of its containers.
 
-use std::fs::File;
-
 use anyhow::{Context, Result, ensure};
 use portcullis_tests::{PASSWORD, Stage, Tool, tried};
-use testkit::{Noise, Rng, tar};
+use testkit::Rng;
 
 const PLAIN: &str = "--tls-verify=false";
 
@@ -190,16 +188,10 @@ fn refusals_name_their_cause() -> Result<()> {
 
 #[test]
 fn a_cancelled_push_leaves_nothing() -> Result<()> {
-    const SIZE: u64 = 256 << 20;
     let stage = Stage::hasty()?;
     let alice = logged_in(&stage, "alice")?;
     let container = alice.run(&["from", "scratch"])?.text().to_owned();
-    let archive = stage.path("layer.tar");
-    let mut file = File::create(&archive)?;
-    tar::write_file(&mut file, "large", &mut Noise::new(17, SIZE), SIZE, 0o644)?;
-    tar::finish(&mut file)?;
-    drop(file);
-    alice.run(&["add", &container, &archive.display().to_string(), "/"])?;
+    alice.run(&["add", &container, &stage.large_layer()?, "/"])?;
     alice.run(&["commit", "-q", "--rm", &container, "large"])?;
     let target = format!("docker://{}", stage.at("team/large:1"));
     let push = ["push", "-q", PLAIN, "large", &target];

@@ -117,6 +117,19 @@ fn a_layer_of_one_gibibyte() -> Result<()> {
 }
 
 #[test]
+fn a_cancelled_push_leaves_nothing() -> Result<()> {
+    let stage = Stage::hasty()?;
+    let alice = crane(&stage, "alice")?;
+    let (source, remote) = (stage.large_layout()?, stage.at("team/large:1"));
+    let push = ["push", &source, &remote];
+    stage.cancelled_push(&alice, &push, "team/large")?;
+    alice.run(&push)?;
+    stage.client("bob").assert_whole("team/large", "1")?;
+    stage.record("crane", &alice, &[tried::CANCELLED_PUSH])?;
+    stage.close()
+}
+
+#[test]
 fn refusals_name_their_cause() -> Result<()> {
     let stage = Stage::plain()?;
     let rng = &mut Rng::announced("crane");

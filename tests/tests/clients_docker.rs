@@ -114,6 +114,20 @@ fn a_layer_of_one_gibibyte() -> Result<()> {
 }
 
 #[test]
+fn a_cancelled_push_leaves_nothing() -> Result<()> {
+    let (stage, engine) = (Stage::hasty()?, DockerEngine::start()?);
+    let alice = logged_in(&stage, &engine, "alice")?;
+    let remote = stage.at("team/large:1");
+    alice.run(&["import", &stage.large_layer()?, &remote])?;
+    let push = ["push", &remote];
+    stage.cancelled_push(&alice, &push, "team/large")?;
+    alice.run(&push)?;
+    stage.client("bob").assert_whole("team/large", "1")?;
+    stage.record("docker", &alice, &[tried::CANCELLED_PUSH])?;
+    stage.close()
+}
+
+#[test]
 fn refusals_name_their_cause() -> Result<()> {
     let (stage, engine) = (Stage::plain()?, DockerEngine::start()?);
     let rng = &mut Rng::announced("docker");

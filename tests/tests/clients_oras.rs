@@ -124,6 +124,19 @@ fn lists_repositories_and_tags_and_deletes() -> Result<()> {
 }
 
 #[test]
+fn a_cancelled_push_leaves_nothing() -> Result<()> {
+    let stage = Stage::hasty()?;
+    let alice = oras(&stage, "alice")?;
+    let (source, remote) = (format!("{}:it", stage.large_layout()?), stage.at("team/large:1"));
+    let push = ["cp", "--from-oci-layout", "--to-plain-http", &source, &remote];
+    stage.cancelled_push(&alice, &push, "team/large")?;
+    alice.run(&push)?;
+    stage.client("bob").assert_whole("team/large", "1")?;
+    stage.record("oras", &alice, &[tried::CANCELLED_PUSH])?;
+    stage.close()
+}
+
+#[test]
 fn refusals_name_their_cause() -> Result<()> {
     let stage = Stage::plain()?;
     let rng = &mut Rng::announced("oras");

@@ -110,6 +110,20 @@ fn indexes_searches_and_lists() -> Result<()> {
 }
 
 #[test]
+fn a_cancelled_push_leaves_nothing() -> Result<()> {
+    let stage = Stage::hasty()?;
+    let alice = logged_in(&stage, "alice")?;
+    let remote = stage.at("team/large:1");
+    alice.run(&["import", "-q", &stage.large_layer()?, &remote])?;
+    let push = ["push", "-q", PLAIN, &remote];
+    stage.cancelled_push(&alice, &push, "team/large")?;
+    alice.run(&push)?;
+    stage.client("bob").assert_whole("team/large", "1")?;
+    stage.record("podman", &alice, &[tried::CANCELLED_PUSH])?;
+    stage.close()
+}
+
+#[test]
 fn refusals_name_their_cause() -> Result<()> {
     let stage = Stage::plain()?;
     let rng = &mut Rng::announced("podman");

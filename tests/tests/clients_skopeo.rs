@@ -95,6 +95,19 @@ fn copies_lists_and_deletes() -> Result<()> {
 }
 
 #[test]
+fn a_cancelled_push_leaves_nothing() -> Result<()> {
+    let stage = Stage::hasty()?;
+    let alice = skopeo(&stage, "alice")?;
+    let (source, target) = (format!("oci:{}:it", stage.large_layout()?), stage_reference(&stage, "team/large:1"));
+    let push = ["copy", PLAIN[1], &source, &target];
+    stage.cancelled_push(&alice, &push, "team/large")?;
+    alice.run(&push)?;
+    stage.client("bob").assert_whole("team/large", "1")?;
+    stage.record("skopeo", &alice, &[tried::CANCELLED_PUSH])?;
+    stage.close()
+}
+
+#[test]
 fn refusals_name_their_cause() -> Result<()> {
     let stage = Stage::plain()?;
     let rng = &mut Rng::announced("skopeo");
