@@ -5,12 +5,14 @@ pub mod crash;
 pub mod disk_scene;
 mod docker_engine;
 mod fault_disk;
+mod fault_plan;
 mod loop_disk;
 mod stage;
 mod tool;
 
 pub use docker_engine::DockerEngine;
-pub use fault_disk::{CHANGING, EVERYTHING, Fault, FaultDisk};
+pub use fault_disk::FaultDisk;
+pub use fault_plan::{CHANGING, EVERYTHING, Fault};
 pub use loop_disk::{BoundDisk, LoopDisk};
 pub use stage::{PASSWORD, Stage};
 pub use tool::{Ran, Tool};
