@@ -7,7 +7,7 @@ use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -18,96 +18,7 @@ use fuser::{
 };
 use tempfile::TempDir;
 
-/// What becomes of an operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// It fails with this error (`libc` number, [`rustix::io::Errno::raw_os_error`]).
-    Fail(i32),
-    /// It is not answered until the faults are lifted, and is done then.
-    Silence,
-    /// A read or write does a part of what was asked: at most this many bytes.
-    Part(usize),
-    /// Writes fail with `ENOSPC` once this many bytes were written.
-    FullAfter(u64),
-}
-
-/// Where faults are.
-#[derive(Clone, Debug)]
-struct Rule {
-    operations: Vec<&'static str>,
-    path: String,
-    fault: Fault,
-}
-
-/// The operations that change something.
-pub const CHANGING: [&str; 10] =
-    ["create", "write", "setattr", "mkdir", "mknod", "unlink", "rmdir", "rename", "link", "open-write"];
-/// All that a disk does.
-pub const EVERYTHING: [&str; 18] = [
-    "create",
-    "write",
-    "setattr",
-    "mkdir",
-    "mknod",
-    "unlink",
-    "rmdir",
-    "rename",
-    "link",
-    "open-write",
-    "open",
-    "read",
-    "fsync",
-    "fsyncdir",
-    "statfs",
-    "lookup",
-    "getattr",
-    "readdir",
-];
-
-#[derive(Debug, Default)]
-struct Plan {
-    rules: Vec<Rule>,
-    hits: u64,
-    written: u64,
-}
-
-/// The faults of a disk.
-#[derive(Debug, Default)]
-struct Faults {
-    plan: Mutex<Plan>,
-    lifted: Condvar,
-}
-
-impl Faults {
-    /// Waits, fails, or says how much of it may be done.
-    fn gate(&self, operation: &str, path: &Path, length: usize) -> Result<usize, Errno> {
-        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut silent = false;
-        loop {
-            let matching = |rule: &&Rule| {
-                rule.operations.contains(&operation) && path.to_string_lossy().contains(rule.path.as_str())
-            };
-            let fault = plan.rules.iter().find(matching).map(|rule| rule.fault);
-            plan.hits += u64::from(fault.is_some() && !silent);
-            match fault {
-                None => return Ok(length),
-                Some(Fault::Fail(errno)) => return Err(Errno::from_i32(errno)),
-                Some(Fault::Part(most)) => return Ok(length.min(most)),
-                Some(Fault::FullAfter(most)) => {
-                    if plan.written + length as u64 > most {
-                        return Err(Errno::ENOSPC);
-                    }
-                    plan.written += length as u64;
-                    return Ok(length);
-                }
-                Some(Fault::Silence) => {
-                    silent = true;
-                    plan = self.lifted.wait(plan).unwrap_or_else(PoisonError::into_inner);
-                }
-            }
-        }
-    }
-}
+use crate::fault_plan::{Fault, Faults};
 
 /// A mounted file system with faults; unmounted when dropped.
 pub struct FaultDisk {
@@ -151,17 +62,12 @@ impl FaultDisk {
 
     /// From now on these operations on paths that contain `path` have this fault.
     pub fn set(&self, operations: &[&'static str], path: &str, fault: Fault) {
-        let mut plan = self.faults.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        plan.rules.push(Rule { operations: operations.to_vec(), path: path.to_owned(), fault });
-        (plan.hits, plan.written) = (0, 0);
+        self.faults.set(operations, path, fault);
     }
 
     /// No faults any more; what was silent goes on. How many operations a fault has met since the last was set.
     pub fn lift(&self) -> u64 {
-        let mut plan = self.faults.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        plan.rules.clear();
-        self.faults.lifted.notify_all();
-        plan.hits
+        self.faults.lift()
     }
 }
 
@@ -253,6 +159,15 @@ impl Tree {
     }
 }
 
+fn touch(file: &File) -> Result<(), Errno> {
+    let at = |nanoseconds| rustix::fs::Timespec { tv_sec: 0, tv_nsec: nanoseconds };
+    let times = rustix::fs::Timestamps {
+        last_access: at(rustix::fs::UTIME_OMIT),
+        last_modification: at(rustix::fs::UTIME_NOW),
+    };
+    rustix::fs::futimens(file, &times).map_err(|error| Errno::from_i32(error.raw_os_error()))
+}
+
 fn errno(error: io::Error) -> Errno {
     Errno::from_i32(error.raw_os_error().unwrap_or(5))
 }
@@ -298,8 +213,8 @@ macro_rules! answer {
         let tree = $self.0.clone();
         std::thread::spawn(move || {
             let $tree = &*tree;
-            let result = (|| -> Result<_, Errno> { $work })();
-            match result {
+            let work = || -> Result<_, Errno> { $work };
+            match work() {
                 Ok($value) => {
                     let $answer = $reply;
                     $done
@@ -378,7 +293,7 @@ impl Filesystem for Served {
                     }
                     match mtime {
                         Some(TimeOrNow::SpecificTime(time)) => file.set_modified(time).map_err(errno)?,
-                        Some(TimeOrNow::Now) => file.set_modified(SystemTime::now()).map_err(errno)?,
+                        Some(TimeOrNow::Now) => touch(&file)?,
                         None => {}
                     }
                 }
