@@ -3,11 +3,13 @@
 
 pub mod crash;
 mod docker_engine;
+mod guide;
 mod loop_disk;
 mod stage;
 mod tool;
 
 pub use docker_engine::DockerEngine;
+pub use guide::{Guide, Shell};
 pub use loop_disk::LoopDisk;
 pub use stage::{PASSWORD, Stage};
 pub use tool::{Ran, Tool};

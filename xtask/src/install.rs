@@ -28,6 +28,7 @@ const PACKAGES: &[&str] = &[
     "haproxy", // reverse proxies
     "postgresql",
     "pgbouncer",
+    "docker-compose",
 ];
 
 /// A program of a Go module.

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "a task that prints is what is wanted here")]
 
 mod crate_rules;
+mod image;
 mod install;
 mod mutation;
 mod part;
@@ -25,6 +26,7 @@ cargo xtask test --only P   one part, with what it needs; may be repeated
 cargo xtask parts           list the parts
 cargo xtask verify          what is too long for each run; writes docs/verify.md
 cargo xtask mutation        only that part of it: is each authorization call needed?
+cargo xtask image           the static binary, and target/image for `docker build`
 cargo xtask style           the rules of CONTRIBUTING.md that a program can check
 cargo xtask generate        rewrite the generated pages";
 
@@ -47,6 +49,7 @@ fn run(arguments: &[&str]) -> Result<bool> {
         ["test", rest @ ..] => part::test(&root, &part::Selection::parse(rest)?),
         ["verify"] => verify::run_all(&root),
         ["mutation"] => Ok(mutation::run(&root)?.iter().all(|mutant| mutant.verdict == mutation::Verdict::Caught)),
+        ["image"] => image::prepare_and_tell(&root),
         ["style"] => style::check(&root).map(|()| true),
         ["generate"] => {
             quirks::write(&root)?;

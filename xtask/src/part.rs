@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::process::{self, Count, cargo};
-use crate::{install, quirks, security_cases, style};
+use crate::{image, install, quirks, security_cases, style};
 
 /// Where a part runs.
 pub struct Scene {
@@ -74,6 +74,10 @@ const PARTS: &[Part] = &[
     part("docker", "docker engine of Debian, a layer of 1 GiB", Need::Tools, |s| built(s, "clients_docker")),
     part("crane", "crane, a layer of 1 GiB", Need::Tools, |s| built(s, "clients_crane")),
     part("oras", "oras: artifacts and referrers", Need::Tools, |s| built(s, "clients_oras")),
+    part("container", "the static binary in an image from scratch, as docs/guide/docker.md says", Need::Tools, |s| {
+        let folder = image::prepare(&s.root)?.display().to_string();
+        built_with(s, "container", &[("PORTCULLIS_IMAGE", &folder)])
+    }),
     part("kill", "kill -9 at random moments", Need::Binary, |s| built(s, "crash_kill")),
     part(
         "power-cut",
