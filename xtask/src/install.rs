@@ -31,6 +31,7 @@ const PACKAGES: &[&str] = &[
     "gnupg",   // signed charts
     "postgresql",
     "pgbouncer",
+    "docker-compose",
 ];
 
 /// A program of a Go module.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::process::{self, Count, cargo};
-use crate::{fuzz, install, quirks, security_cases, style};
+use crate::{fuzz, image, install, quirks, security_cases, style};
 
 /// Where a part runs.
 pub struct Scene {
@@ -85,6 +85,10 @@ const PARTS: &[Part] = &[
     part("proxies", "nginx and haproxy in front, as docs/guide/proxies.md says", Need::Tools, |s| built(s, "proxies")),
     part("http2", "HTTP/2: who speaks it, and many streams on one connection", Need::Tools, |s| built(s, "http2")),
     part("oras", "oras: artifacts and referrers", Need::Tools, |s| built(s, "clients_oras")),
+    part("container", "the static binary in an image from scratch, as docs/guide/docker.md says", Need::Tools, |s| {
+        let folder = image::prepare(&s.root)?.display().to_string();
+        built_with(s, "container", &[("PORTCULLIS_IMAGE", &folder)])
+    }),
     part("regctl", "regctl: copies with referrers, deletes tags, waits as it is told", Need::Tools, |s| {
         built(s, "clients_regctl")
     }),
