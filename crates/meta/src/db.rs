@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use oci::{Clock, Random};
 
 use crate::error::Error;
+use crate::postgres::{Postgres, PostgresOptions};
 use crate::sqlite::{Durability, Sqlite};
 use crate::stats::Stats;
 use crate::tx::{Tx, TxFuture};
@@ -34,6 +36,8 @@ pub struct Options {
     /// whose schema is older than this program's. Where the directory cannot be written, a log that was not copied (of a
     /// program that was killed) cannot be read, and opening fails.
     pub read_only: bool,
+    /// Whether a database is accepted that a copy has begun to fill and not ended: for that copy.
+    pub for_copy: bool,
 }
 
 /// What makes room on the disk before a commit, if there is something to give up for it, and says whether the disk is all but
@@ -62,6 +66,7 @@ impl Default for Options {
             timeout: Duration::from_secs(60),
             make_room: MakeRoom::default(),
             read_only: false,
+            for_copy: false,
         }
     }
 }
@@ -84,15 +89,25 @@ pub struct Checkpoint {
 pub struct Db(Arc<Inner>);
 
 struct Inner {
-    engine: Engine,
+    engine: Open,
     store_id: String,
     touch_after_ms: AtomicU64,
     read_only: bool,
 }
 
-/// The engines. PostgreSQL is the next one.
-enum Engine {
+/// The engines.
+enum Open {
     Sqlite(Sqlite),
+    Postgres(Postgres),
+}
+
+/// Which engine keeps the rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// A file, which one process has for itself.
+    Sqlite,
+    /// A server, which several processes may share: nothing is decided from memory.
+    Postgres,
 }
 
 impl std::fmt::Debug for Db {
@@ -111,12 +126,29 @@ impl Db {
     /// [`Db::open_sqlite`] with other options.
     pub fn open_sqlite_with(path: &Path, clock: Clock, random: Random, options: &Options) -> Result<Self, Error> {
         let (sqlite, store_id) = Sqlite::open(path, &clock, &new_store_id(&random), options)?;
-        Ok(Self(Arc::new(Inner {
-            engine: Engine::Sqlite(sqlite),
-            store_id,
-            touch_after_ms: AtomicU64::new(6 * 60 * 60 * 1000),
-            read_only: options.read_only,
-        })))
+        Ok(Self::over(Open::Sqlite(sqlite), store_id, options.read_only))
+    }
+
+    fn over(engine: Open, store_id: String, read_only: bool) -> Self {
+        Self(Arc::new(Inner { engine, store_id, touch_after_ms: AtomicU64::new(6 * 60 * 60 * 1000), read_only }))
+    }
+
+    /// Connects to a PostgreSQL database and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] while it cannot be reached; [`Error::Corrupt`] when it holds tables of another program.
+    pub async fn open_postgres(options: &PostgresOptions, clock: Clock, random: Random) -> Result<Self, Error> {
+        let id = new_store_id(&random);
+        let (postgres, store_id) = Box::pin(Postgres::open(options, clock, random, &id)).await?;
+        Ok(Self::over(Open::Postgres(postgres), store_id, options.read_only))
+    }
+
+    /// Which engine keeps the rows.
+    pub fn engine(&self) -> Engine {
+        match &self.0.engine {
+            Open::Sqlite(_) => Engine::Sqlite,
+            Open::Postgres(_) => Engine::Postgres,
+        }
     }
 
     /// The identity of the store (a UUID), the same as in the data directory, given when the database was created.
@@ -140,56 +172,66 @@ impl Db {
     }
 
     /// Copies what commits have appended to the log into the database file. A task calls this every few seconds, so
-    /// that no commit has to. Writers and readers go on meanwhile.
+    /// that no commit has to. Writers and readers go on meanwhile. Nothing to be done on PostgreSQL.
     pub async fn checkpoint(&self) -> Result<Checkpoint, Error> {
         if self.0.read_only {
             return Err(Error::ReadOnly);
         }
         match &self.0.engine {
-            Engine::Sqlite(sqlite) => sqlite.checkpoint().await,
+            Open::Sqlite(sqlite) => sqlite.checkpoint().await,
+            Open::Postgres(_) => Ok(Checkpoint { log_pages: 0, copied_pages: 0 }),
         }
     }
 
     /// Writes a copy of one state of the database to `path`, which must not exist, checks and syncs it. Writers and
-    /// readers go on meanwhile.
+    /// readers go on meanwhile. [`Error::NotForEngine`] on PostgreSQL, which has tools of its own for that.
     pub async fn backup_to(&self, path: &Path) -> Result<(), Error> {
         match &self.0.engine {
-            Engine::Sqlite(sqlite) => sqlite.backup_to(path).await,
+            Open::Sqlite(sqlite) => sqlite.backup_to(path).await,
+            Open::Postgres(_) => Err(Error::NotForEngine { what: "a copy of the database file" }),
         }
     }
 
-    /// What the engine finds wrong with its own file, at most about a hundred sentences; empty when it is sound.
+    /// What the engine finds wrong with its own file, at most about a hundred sentences; empty when it is sound. On PostgreSQL,
+    /// whose files are its server's matter, what is wrong with indexes and constraints.
     pub async fn integrity_check(&self) -> Result<Vec<String>, Error> {
         match &self.0.engine {
-            Engine::Sqlite(sqlite) => sqlite.integrity_check().await,
+            Open::Sqlite(sqlite) => sqlite.integrity_check().await,
+            Open::Postgres(postgres) => postgres.integrity_check().await,
         }
     }
 
     /// Finishes the changes that were handed over and closes the database. Other clones get errors from now on.
     pub async fn close(self) -> Result<(), Error> {
         match &self.0.engine {
-            Engine::Sqlite(sqlite) => sqlite.close().await,
+            Open::Sqlite(sqlite) => sqlite.close().await,
+            Open::Postgres(postgres) => {
+                postgres.close();
+                Ok(())
+            }
         }
     }
 
     /// Counts of the writer since the database was opened.
     pub fn stats(&self) -> Stats {
         match &self.0.engine {
-            Engine::Sqlite(sqlite) => sqlite.stats(),
+            Open::Sqlite(sqlite) => sqlite.stats(),
+            Open::Postgres(postgres) => postgres.stats(),
         }
     }
 
-    /// Runs a transaction whose commit is durable when this returns.
+    /// Runs a transaction whose commit is durable when this returns. PostgreSQL may run the body several times, each time anew.
     pub(crate) async fn write<T, F>(&self, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Clone + Send + 'static,
     {
         if self.0.read_only {
             return Err(Error::ReadOnly);
         }
         match &self.0.engine {
-            Engine::Sqlite(sqlite) => sqlite.write(Durability::Synced, work).await,
+            Open::Sqlite(sqlite) => sqlite.write(Durability::Synced, work).await,
+            Open::Postgres(postgres) => postgres.write(Durability::Synced, work).boxed().await,
         }
     }
 
@@ -197,13 +239,14 @@ impl Db {
     pub(crate) async fn write_unsynced<T, F>(&self, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Clone + Send + 'static,
     {
         if self.0.read_only {
             return Err(Error::ReadOnly);
         }
         match &self.0.engine {
-            Engine::Sqlite(sqlite) => sqlite.write(Durability::Unsynced, work).await,
+            Open::Sqlite(sqlite) => sqlite.write(Durability::Unsynced, work).await,
+            Open::Postgres(postgres) => postgres.write(Durability::Unsynced, work).boxed().await,
         }
     }
 
@@ -211,10 +254,23 @@ impl Db {
     pub(crate) async fn read<T, F>(&self, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Clone + Send + 'static,
     {
         match &self.0.engine {
-            Engine::Sqlite(sqlite) => sqlite.read(work).await,
+            Open::Sqlite(sqlite) => sqlite.read(work).await,
+            Open::Postgres(postgres) => postgres.read(work).boxed().await,
+        }
+    }
+
+    /// Runs one statement that reads. A second one fails on PostgreSQL, where this is one exchange with the server.
+    pub(crate) async fn read_single<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Clone + Send + 'static,
+    {
+        match &self.0.engine {
+            Open::Sqlite(sqlite) => sqlite.read(work).await,
+            Open::Postgres(postgres) => postgres.read_single(work).boxed().await,
         }
     }
 }

@@ -39,8 +39,8 @@ pub enum Error {
     /// has been started again.
     #[error("the database is read-only")]
     ReadOnly,
-    /// The database does not answer as it should: its disk fails to read or to open, or has not answered in time. Nothing
-    /// was changed; try again later.
+    /// The database does not answer as it should: it cannot be reached, its disk fails to read or to open, or it has not answered
+    /// in time. Nothing was changed; try again later.
     #[error("the database is not available for {doing}")]
     Unavailable {
         /// What was being done.
@@ -49,14 +49,23 @@ pub enum Error {
         #[source]
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
-    /// The commit failed on the way to the disk, or has not been answered in time: the change may be there, may come, or may
-    /// turn out to be there after a crash.
+    /// The commit failed on the way to the disk, was cut off with its connection, or has not been answered in time: the change
+    /// may be there, may come, or may turn out to be there after a crash.
     #[error("it is not known whether the change reached the disk")]
     Unsure {
         /// The error of the engine.
         #[source]
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
+    /// This engine has nothing of the kind.
+    #[error("{what} is not for this kind of database")]
+    NotForEngine {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// A copy into the database has begun and not ended.
+    #[error("the database is being filled by a copy that has not ended")]
+    BeingFilled,
     /// Any other failure.
     #[error("the database failed while {doing}")]
     Db {
@@ -88,6 +97,10 @@ impl Error {
     /// No answer within this time.
     pub(crate) fn late(doing: &'static str, time: std::time::Duration) -> Self {
         Self::unavailable(doing, format!("no answer within {} s", time.as_secs_f32()))
+    }
+
+    pub(crate) fn unsure(why: impl Into<String>) -> Self {
+        Self::Unsure { source: Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(why.into())) }
     }
 
     pub(crate) fn corrupt(what: impl Into<String>) -> Self {

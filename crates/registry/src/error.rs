@@ -16,6 +16,10 @@ pub enum Error {
     /// The input does not have the form the specification asks for.
     #[error(transparent)]
     Oci(#[from] oci::Error),
+    /// Rights have changed since it was decided by them. Nothing was done or told; operations that take a [`crate::Right`]
+    /// decide again and do not give it out.
+    #[error("rights have changed since it was decided by them")]
+    Outdated,
     /// The repository does not exist.
     #[error("the repository does not exist")]
     NameUnknown,
@@ -193,6 +197,7 @@ impl From<meta::Error> for Error {
             // An error of the disk under a read looks like damage. If it is damage, `fsck` says so.
             meta::Error::Corrupt { .. } => Self::Unavailable { retry_after_s: 30, source: Some(Box::new(error)) },
             meta::Error::Unsure { .. } => Self::Unsure(Box::new(error)),
+            meta::Error::Outdated => Self::Outdated,
             meta::Error::Busy => Self::Unavailable { retry_after_s: 1, source: Some(Box::new(error)) },
             meta::Error::Conflict { .. } => Self::Conflict { what: error.to_string() },
             _ => Self::Internal(Box::new(error)),

@@ -14,7 +14,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use oci::{Clock, Timestamp};
@@ -39,6 +39,7 @@ pub(crate) struct Sqlite {
     readers: Arc<readers::Readers>,
     /// None where nothing is written.
     writer: Option<writer::Writer>,
+    statements: Arc<AtomicU64>,
 }
 
 impl Sqlite {
@@ -55,12 +56,17 @@ impl Sqlite {
         connection::create_file(path)?;
         let mut writing = connection::open_writer(path, options.busy_timeout)?;
         let store_id = migrate::migrate(&mut writing, clock, new_store_id)?;
+        if !options.for_copy && migrate::is_being_filled(&writing)? {
+            return Err(Error::BeingFilled);
+        }
         connection::sync_directory(path)?;
+        let statements = Arc::new(AtomicU64::new(0));
         let sqlite = Self {
             path: path.to_owned(),
             access: Access::Shared,
-            readers: Arc::new(readers::Readers::new(path, Access::Shared, clock.clone(), options)),
-            writer: Some(writer::Writer::start(writing, clock.clone(), options)?),
+            readers: Arc::new(readers::Readers::new(path, Access::Shared, clock.clone(), options, statements.clone())),
+            writer: Some(writer::Writer::start(writing, clock.clone(), options, statements.clone())?),
+            statements,
         };
         Ok((sqlite, store_id))
     }
@@ -69,8 +75,9 @@ impl Sqlite {
     fn open_to_read(path: &Path, clock: &Clock, options: &Options) -> Result<(Self, String), Error> {
         let access = connection::access_to_read(path)?;
         let store_id = migrate::check(&connection::open_reader(path, access, options.busy_timeout)?)?;
-        let readers = Arc::new(readers::Readers::new(path, access, clock.clone(), options));
-        Ok((Self { path: path.to_owned(), access, readers, writer: None }, store_id))
+        let statements = Arc::new(AtomicU64::new(0));
+        let readers = Arc::new(readers::Readers::new(path, access, clock.clone(), options, statements.clone()));
+        Ok((Self { path: path.to_owned(), access, readers, writer: None, statements }, store_id))
     }
 
     /// Runs a transaction on the writer thread and returns when it is committed, durably if so asked.
@@ -149,7 +156,8 @@ impl Sqlite {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.writer.as_ref().map_or_else(Stats::default, writer::Writer::stats)
+        let stats = self.writer.as_ref().map_or_else(Stats::default, writer::Writer::stats);
+        Stats { statements: self.statements.load(Ordering::Relaxed), ..stats }
     }
 }
 
@@ -171,6 +179,21 @@ fn run_now<T>(tx: &mut Tx, work: impl for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t,
 }
 
 /// The raw connection under a transaction and its clock.
-fn tx_of(connection: Connection, clock: Clock) -> Tx {
-    Tx::Sqlite(SqliteTx::new(connection, clock, Timestamp::default()))
+fn tx_of(connection: Connection, clock: Clock, statements: Arc<AtomicU64>) -> Tx {
+    Tx::Sqlite(SqliteTx::new(connection, clock, Timestamp::default(), statements))
+}
+
+/// What is under a transaction of this engine.
+fn raw(tx: &Tx) -> &SqliteTx {
+    match tx {
+        Tx::Sqlite(tx) => tx,
+        Tx::Postgres(_) => unreachable!("the transactions of this engine are its own"),
+    }
+}
+
+fn raw_mut(tx: &mut Tx) -> &mut SqliteTx {
+    match tx {
+        Tx::Sqlite(tx) => tx,
+        Tx::Postgres(_) => unreachable!("the transactions of this engine are its own"),
+    }
 }

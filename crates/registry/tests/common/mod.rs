@@ -18,7 +18,7 @@ use policy::{
     SubjectId, SubjectKind, TagPattern, authorize,
 };
 use registry::manifest::{Pushed, Target};
-use registry::{Body, BoxError, Error, Registry, Right, Settings};
+use registry::{Body, Error, Registry, Right, Settings};
 
 pub const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -182,8 +182,8 @@ impl World {
         Image { config, layer, digest, bytes }
     }
 
-    pub async fn read_blob(&self, access: &Access, digest: &Digest) -> Result<Vec<u8>, Error> {
-        let blob = registry::pull::blob(&self.registry, access, digest).await?;
+    pub async fn read_blob(&self, right: &dyn Right, digest: &Digest) -> Result<Vec<u8>, Error> {
+        let blob = registry::pull::blob(&self.registry, right, digest).await?;
         let bytes = match blob.source {
             blobs::Source::Inline(bytes) => bytes.to_vec(),
             blobs::Source::File { file, offset, length } => {
@@ -248,7 +248,7 @@ impl Right for No {
         Err(refused())
     }
 
-    fn refresh(&self) -> BoxFuture<'_, Result<(), BoxError>> {
+    fn refresh(&self) -> BoxFuture<'_, Result<(), registry::Error>> {
         Box::pin(async { Ok(()) })
     }
 }

@@ -139,6 +139,7 @@ impl From<AuthError> for Failure {
             AuthError::Busy { wait } => {
                 Self::later(ErrorCode::Unavailable, "too many logins are being checked at present", wait)
             }
+            AuthError::Store(error) => error.into(),
             AuthError::Internal(source) => registry::Error::by_cause(source).into(),
         }
     }

@@ -209,6 +209,7 @@ fn auth(error: AuthError, asked: &Asked<'_>) -> Response {
         AuthError::Busy { wait } => {
             retry(one(ErrorCode::Unavailable, "too many logins are being checked: try again"), wait)
         }
+        AuthError::Store(error) => operation(error, asked),
         AuthError::Internal(error) => match registry::Error::by_cause(error) {
             registry::Error::Internal(error) => internal(error.as_ref(), asked),
             other => {
@@ -310,6 +311,7 @@ fn operation(error: registry::Error, asked: &Asked<'_>) -> Response {
             let message = "it is not known whether this was done: send it again, which does no harm";
             retry(one(ErrorCode::Unavailable, message), Duration::from_secs(5))
         }
+        Error::Outdated => retry(one(ErrorCode::Unavailable, "rights are changing: try again"), Duration::from_secs(1)),
         Error::ClientGone(error) => cut(&error),
         Error::Conflict { what } => with_status(StatusCode::CONFLICT, ErrorCode::Unsupported, &what),
         Error::Damaged { digest, source } => {

@@ -25,7 +25,7 @@ fn writer_with(path: &Path, settings: &str, options: &Options) -> Writer {
         )
         .unwrap();
     connection.execute_batch(settings).unwrap();
-    Writer::start(connection, clock(), options).unwrap()
+    Writer::start(connection, clock(), options, Arc::default()).unwrap()
 }
 
 async fn put(writer: &Writer, id: i64, bytes: usize) -> Result<u64, Error> {
@@ -207,7 +207,7 @@ async fn nothing_is_written_after_a_failed_sync() {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let stats = Arc::new(Mutex::new(Stats::default()));
     let mut state = State {
-        tx: tx_of(connection, clock()),
+        tx: tx_of(connection, clock(), Arc::default()),
         synced: None,
         failed: Arc::new(AtomicBool::new(true)),
         stats: stats.clone(),
