@@ -23,7 +23,7 @@ use rusqlite::Connection;
 pub(crate) use connection::SqliteTx;
 pub(crate) use writer::Durability;
 
-use crate::db::{Checkpoint, Options};
+use crate::db::{Checkpoint, MakeRoom, Options};
 use crate::error::Error;
 use crate::stats::Stats;
 use crate::tx::{Tx, TxFuture};
@@ -36,6 +36,7 @@ pub(crate) struct Sqlite {
     path: PathBuf,
     readers: Arc<readers::Readers>,
     writer: writer::Writer,
+    make_room: MakeRoom,
 }
 
 impl Sqlite {
@@ -54,6 +55,7 @@ impl Sqlite {
             path: path.to_owned(),
             readers: Arc::new(readers::Readers::new(path, clock.clone(), options)),
             writer: writer::Writer::start(writing, clock.clone(), options)?,
+            make_room: options.make_room.clone(),
         };
         Ok((sqlite, store_id))
     }
@@ -114,7 +116,13 @@ impl Sqlite {
 
     /// Ends the writer after what it has been given, and closes every connection.
     pub(crate) async fn close(&self) -> Result<(), Error> {
-        // The writer last: whoever closes last copies the log and removes it, which a reader cannot.
+        // Whoever closes last copies the log and removes it, which a reader cannot. On a full disk it stays: what it takes is
+        // there for the next start.
+        let make_room = self.make_room.clone();
+        let tight = blocking(move || Ok((make_room.0)())).await?;
+        if tight {
+            self.writer.close().await;
+        }
         let readers = self.readers.clone();
         blocking(move || {
             readers.close();
