@@ -24,7 +24,7 @@ use connection::Access;
 pub(crate) use connection::SqliteTx;
 pub(crate) use writer::Durability;
 
-use crate::db::{Checkpoint, Options};
+use crate::db::{Checkpoint, MakeRoom, Options};
 use crate::error::Error;
 use crate::stats::Stats;
 use crate::tx::{Tx, TxFuture};
@@ -39,6 +39,7 @@ pub(crate) struct Sqlite {
     readers: Arc<readers::Readers>,
     /// None where nothing is written.
     writer: Option<writer::Writer>,
+    make_room: MakeRoom,
 }
 
 impl Sqlite {
@@ -61,6 +62,7 @@ impl Sqlite {
             access: Access::Shared,
             readers: Arc::new(readers::Readers::new(path, Access::Shared, clock.clone(), options)),
             writer: Some(writer::Writer::start(writing, clock.clone(), options)?),
+            make_room: options.make_room.clone(),
         };
         Ok((sqlite, store_id))
     }
@@ -70,7 +72,7 @@ impl Sqlite {
         let access = connection::access_to_read(path)?;
         let store_id = migrate::check(&connection::open_reader(path, access, options.busy_timeout)?)?;
         let readers = Arc::new(readers::Readers::new(path, access, clock.clone(), options));
-        Ok((Self { path: path.to_owned(), access, readers, writer: None }, store_id))
+        Ok((Self { path: path.to_owned(), access, readers, writer: None, make_room: options.make_room.clone() }, store_id))
     }
 
     /// Runs a transaction on the writer thread and returns when it is committed, durably if so asked.
@@ -135,7 +137,13 @@ impl Sqlite {
 
     /// Ends the writer after what it has been given, and closes every connection.
     pub(crate) async fn close(&self) -> Result<(), Error> {
-        // The writer last: whoever closes last copies the log and removes it, which a reader cannot.
+        // Whoever closes last copies the log and removes it, which a reader cannot. On a full disk it stays: what it takes is
+        // there for the next start.
+        let make_room = self.make_room.clone();
+        let tight = blocking(move || Ok((make_room.0)())).await?;
+        if tight && let Some(writer) = &self.writer {
+            writer.close().await;
+        }
         let readers = self.readers.clone();
         blocking(move || {
             readers.close();
