@@ -311,7 +311,9 @@ fn write_page(root: &Path, commit: &str, outcomes: &[Outcome]) -> Result<()> {
     }
     for outcome in outcomes {
         let Outcome { target, seconds, executions, edges, trouble } = outcome;
-        let found = trouble.as_deref().map_or("nothing", |text| text.lines().nth(1).unwrap_or("a failure"));
+        // The whole of it was printed; a row holds its beginning.
+        let found = trouble.as_deref().map_or("nothing", |text| text.lines().nth(1).unwrap_or(text));
+        let found: String = found.chars().filter(|c| *c != '|').take(100).collect();
         let row = format!("| `{target}` | {commit} | {seconds} | {executions} | {edges} | {found} |");
         rows.insert(target.clone(), row);
     }
