@@ -72,7 +72,10 @@ impl Sqlite {
         let access = connection::access_to_read(path)?;
         let store_id = migrate::check(&connection::open_reader(path, access, options.busy_timeout)?)?;
         let readers = Arc::new(readers::Readers::new(path, access, clock.clone(), options));
-        Ok((Self { path: path.to_owned(), access, readers, writer: None, make_room: options.make_room.clone() }, store_id))
+        Ok((
+            Self { path: path.to_owned(), access, readers, writer: None, make_room: options.make_room.clone() },
+            store_id,
+        ))
     }
 
     /// Runs a transaction on the writer thread and returns when it is committed, durably if so asked.
