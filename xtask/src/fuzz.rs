@@ -67,10 +67,10 @@ struct Outcome {
 pub fn run_all(root: &Path, options: &Options) -> Result<bool> {
     let fuzzer = Fuzzer::build(root)?;
     let outcomes = fuzzer.run(options)?;
+    write_page(root, &fuzzer.commit, &outcomes)?;
     for outcome in &outcomes {
         fuzzer.keep(&outcome.target)?;
     }
-    write_page(root, &fuzzer.commit, &outcomes)?;
     Ok(outcomes.iter().all(|outcome| outcome.trouble.is_none()))
 }
 
@@ -91,6 +91,8 @@ struct Fuzzer {
     folder: PathBuf,
     /// For the folders that targets make, in memory where the machine has such a place. Removed at the end.
     temporary: PathBuf,
+    /// Held while this one uses the folder.
+    _alone: File,
 }
 
 impl Drop for Fuzzer {
@@ -113,13 +115,12 @@ impl Fuzzer {
         let mut describe = Command::new("git");
         describe.current_dir(root).args(["describe", "--always", "--dirty", "--abbrev=10"]);
         let commit = output(&mut describe)?.trim().to_owned();
-        Ok(Self {
-            commit,
-            root: root.to_owned(),
-            program: target.join("release/fuzz"),
-            folder: target.join("fuzz"),
-            temporary,
-        })
+        let folder = target.join("fuzz");
+        fs::create_dir_all(&folder)?;
+        let alone = File::create(folder.join("lock"))?;
+        alone.try_lock().with_context(|| format!("another run uses {}", folder.display()))?;
+        let program = target.join("release/fuzz");
+        Ok(Self { root: root.to_owned(), commit, program, folder, temporary, _alone: alone })
     }
 
     /// Every target: each has seeds.
@@ -311,7 +312,9 @@ fn write_page(root: &Path, commit: &str, outcomes: &[Outcome]) -> Result<()> {
     }
     for outcome in outcomes {
         let Outcome { target, seconds, executions, edges, trouble } = outcome;
-        let found = trouble.as_deref().map_or("nothing", |text| text.lines().nth(1).unwrap_or("a failure"));
+        // The whole of it was printed; a row holds its beginning.
+        let found = trouble.as_deref().map_or("nothing", |text| text.lines().nth(1).unwrap_or(text));
+        let found: String = found.chars().filter(|c| *c != '|').take(100).collect();
         let row = format!("| `{target}` | {commit} | {seconds} | {executions} | {edges} | {found} |");
         rows.insert(target.clone(), row);
     }

@@ -282,7 +282,10 @@ async fn open(r: &Registry, digest: &Digest, row: &BlobRow, trust: Trust) -> Res
             return Err(damaged(format!("the file {key} holds other bytes").into()));
         }
         if mtime_ns != recorded {
-            r.db().record_mtime(digest, key.as_str(), mtime_ns).await?;
+            // The bytes are right, whether that can be remembered or not.
+            if let Err(error) = r.db().record_mtime(digest, key.as_str(), mtime_ns).await {
+                tracing::debug!(%digest, error = &error as &dyn std::error::Error, "a time could not be recorded");
+            }
         }
     }
     Ok(Source::File { file, offset: 0, length: size })

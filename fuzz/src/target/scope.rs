@@ -35,7 +35,8 @@ pub fn run(data: &[u8]) {
         for action in actions.iter() {
             let said = |text: &&&str| {
                 let list = text.rsplit(':').next().unwrap_or_default();
-                list.split(',').any(|word| word == action || word == "*")
+                // Blanks around an action do not count, and not all of them end a scope.
+                list.split(',').map(str::trim).any(|word| word == action || word == "*")
             };
             assert!(asked.iter().any(said), "{resource}:{action} in {fields:?}");
         }

@@ -24,7 +24,7 @@ use connection::Access;
 pub(crate) use connection::SqliteTx;
 pub(crate) use writer::Durability;
 
-use crate::db::{Checkpoint, Options};
+use crate::db::{Checkpoint, MakeRoom, Options};
 use crate::error::Error;
 use crate::stats::Stats;
 use crate::tx::{Tx, TxFuture};
@@ -40,6 +40,7 @@ pub(crate) struct Sqlite {
     /// None where nothing is written.
     writer: Option<writer::Writer>,
     statements: Arc<AtomicU64>,
+    make_room: MakeRoom,
 }
 
 impl Sqlite {
@@ -67,6 +68,7 @@ impl Sqlite {
             readers: Arc::new(readers::Readers::new(path, Access::Shared, clock.clone(), options, statements.clone())),
             writer: Some(writer::Writer::start(writing, clock.clone(), options, statements.clone())?),
             statements,
+            make_room: options.make_room.clone(),
         };
         Ok((sqlite, store_id))
     }
@@ -77,7 +79,8 @@ impl Sqlite {
         let store_id = migrate::check(&connection::open_reader(path, access, options.busy_timeout)?)?;
         let statements = Arc::new(AtomicU64::new(0));
         let readers = Arc::new(readers::Readers::new(path, access, clock.clone(), options, statements.clone()));
-        Ok((Self { path: path.to_owned(), access, readers, writer: None, statements }, store_id))
+        let make_room = options.make_room.clone();
+        Ok((Self { path: path.to_owned(), access, readers, writer: None, statements, make_room }, store_id))
     }
 
     /// Runs a transaction on the writer thread and returns when it is committed, durably if so asked.
@@ -142,7 +145,13 @@ impl Sqlite {
 
     /// Ends the writer after what it has been given, and closes every connection.
     pub(crate) async fn close(&self) -> Result<(), Error> {
-        // The writer last: whoever closes last copies the log and removes it, which a reader cannot.
+        // Whoever closes last copies the log and removes it, which a reader cannot. On a full disk it stays: what it takes is
+        // there for the next start.
+        let make_room = self.make_room.clone();
+        let tight = blocking(move || Ok((make_room.0)())).await?;
+        if tight && let Some(writer) = &self.writer {
+            writer.close().await;
+        }
         let readers = self.readers.clone();
         blocking(move || {
             readers.close();
