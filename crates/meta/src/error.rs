@@ -39,13 +39,31 @@ pub enum Error {
     /// has been started again.
     #[error("the database is read-only")]
     ReadOnly,
-    /// The commit was written and its sync failed: after a crash the change may turn out to be there or not.
-    #[error("the commit could not be synced to the disk")]
+    /// The commit was written and its sync failed, or the connection was lost while it was under way: the change may turn out
+    /// to be there or not.
+    #[error("it is not known whether the commit is there")]
     Unsure {
         /// The error of the engine.
         #[source]
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
+    /// The database cannot be reached, or the connection was lost before the commit was asked for. Nothing was changed; try
+    /// again later.
+    #[error("the database cannot be reached")]
+    Unavailable {
+        /// The error of the connection.
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// This engine has nothing of the kind.
+    #[error("{what} is not for this kind of database")]
+    NotForEngine {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// A copy into the database has begun and not ended.
+    #[error("the database is being filled by a copy that has not ended")]
+    BeingFilled,
     /// Any other failure.
     #[error("the database failed while {doing}")]
     Db {

@@ -13,6 +13,7 @@ mod blob;
 mod check;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod copy;
 mod db;
 mod error;
 mod event;
@@ -23,6 +24,7 @@ mod idempotency;
 mod link;
 mod manifest;
 mod migrations;
+mod postgres;
 mod referrer;
 mod repository;
 mod robot;
@@ -42,7 +44,8 @@ mod tests;
 pub use actor::Actor;
 pub use blob::{BlobRow, DeleteBlob, Finish, Location, NewBlob};
 pub use check::{BlobCheck, EdgeCheck, LinkCheck, ManifestCheck, TagCheck, UploadCheck};
-pub use db::{Checkpoint, Db, FORMAT, MIN_READER, MakeRoom, Options};
+pub use copy::{Copied, copy};
+pub use db::{Checkpoint, Db, Engine, FORMAT, MIN_READER, MakeRoom, Options};
 pub use error::Error;
 pub use event::{Action, EventFilter, EventRow, NewEvent, Outcome};
 pub use gc::{GarbageRow, GcPlan, GcStep};
@@ -53,6 +56,7 @@ pub use manifest::{
     DeleteManifest, Edge, EdgeKind, ManifestRow, ManifestStat, NewManifest, PushManifest, TagChange, TagJudge,
     TagRight, TagVerb,
 };
+pub use postgres::{PostgresOptions, PostgresUrl, PostgresUrlError};
 pub use referrer::{REFERRERS_TEXT, ReferrerRow};
 pub use repository::{RepositoryDetails, RepositoryRow};
 pub use robot::{NewRobot, OlderSecrets, RobotRow, SecretRow};

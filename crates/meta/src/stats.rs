@@ -19,4 +19,6 @@ pub struct Stats {
     pub group_sizes: [u64; GROUP_SIZE_BOUNDS.len()],
     /// Transactions in durable groups: the sum that belongs to `group_sizes`.
     pub synced_transactions: u64,
+    /// Statements, those of reads included; BEGIN, COMMIT and settings are not counted.
+    pub statements: u64,
 }
