@@ -89,8 +89,9 @@ fn killed_during_the_first_start() -> Result<()> {
     for round in 0..15 {
         let directory = tempfile::tempdir()?;
         let data_dir = directory.path().join("data");
+        let database = testkit::database()?;
         for _ in 0..1 + rng.below(3) {
-            let mut child = Command::new(testkit::binary())
+            let mut child = testkit::with_database(&mut Command::new(testkit::binary()), database.as_deref())
                 .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--data-dir"])
                 .arg(&data_dir)
                 .stdin(Stdio::null())
@@ -101,7 +102,7 @@ fn killed_during_the_first_start() -> Result<()> {
             child.kill()?;
             child.wait()?;
         }
-        let server = Server::start(Options { data_dir: Some(data_dir), ..Options::default() })
+        let server = Server::start(Options { data_dir: Some(data_dir), database, ..Options::default() })
             .with_context(|| format!("round {round}"))?;
         let image = Recipe::new().layer(rng, 50_000)?.image();
         let mut admin = server.admin();

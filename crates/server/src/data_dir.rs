@@ -124,6 +124,14 @@ impl DataDir {
         Ok(path)
     }
 
+    /// Whether a store has been settled here.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::DataDir`].
+    pub fn is_settled(&self) -> Result<bool, Error> {
+        read_format(&self.root).map(|format| format.is_some())
+    }
+
     /// Writes down the format, or sees that it is that of this store. Call it once the database is open.
     ///
     /// # Errors
@@ -133,11 +141,13 @@ impl DataDir {
         match read_format(&self.root)? {
             Some(found) if found.store != store => Err(Error::DataDir {
                 what: format!(
-                    "{} holds the database of store {store} and the files of store {}",
+                    "the database is that of store {store}, and {} holds the files of store {}",
                     self.root.display(),
                     found.store
                 ),
-                help: "put back what belongs together, or restore a backup into a new directory".to_owned(),
+                help: "put back what belongs together (database.url, --data-dir DIR), or restore a backup into a new \
+                       directory"
+                    .to_owned(),
             }),
             Some(found) if found == ours => Ok(()),
             Some(_) | None => {
@@ -146,6 +156,11 @@ impl DataDir {
             }
         }
     }
+}
+
+/// Whether there is a registry in this directory: one that was started once, its database in the directory or elsewhere.
+pub fn holds_registry(root: &Path) -> bool {
+    root.join(names::FORMAT).exists() || root.join(names::DATABASE).exists()
 }
 
 /// What lies in a data directory and does not belong there, in order; at most a hundred names.

@@ -199,6 +199,9 @@ impl Error {
             Self::Database(source) if matches!(source.downcast_ref(), Some(meta::Error::Full)) => {
                 Some("free a few MiB on the disk of the data directory: the file `reserve` in it is used up".to_owned())
             }
+            Self::Database(source) if matches!(source.downcast_ref(), Some(meta::Error::Unavailable { .. })) => Some(
+                "see that the database server runs, and what database.url says (`portcullis config show`)".to_owned(),
+            ),
             Self::Io { .. } | Self::System { .. } | Self::Database(_) | Self::Operation { .. } => None,
         }
     }

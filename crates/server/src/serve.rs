@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use blobs::Blobs;
-use meta::{Action, Actor, Db, NewEvent, Options};
+use meta::{Action, Actor, NewEvent};
 use oci::{Clock, Random};
 use registry::{Registry, Settings};
 use sd_notify::NotifyState;
@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::space::Space;
 use crate::state::{AppState, Listener, RulesHandle};
 use crate::tasks::{self, Tasks};
-use crate::{admin, health, logs, main_router};
+use crate::{admin, database, health, logs, main_router};
 
 /// After `server.drain_timeout`: for handlers to keep what they have.
 const CUT_TIME: Duration = Duration::from_secs(3);
@@ -63,7 +63,14 @@ pub async fn serve(config: Config) -> Result<(), Error> {
     // Files that the database makes are ours alone.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     raise_descriptors(config.limits.connections);
-    let running = Running::start(config, clock, system_random()).await?;
+    let running = tokio::select! {
+        running = Running::start(config, clock, system_random()) => running?,
+        // It may wait for a database that does not come.
+        () = signals.next() => {
+            tracing::info!(target: logs::ALWAYS, "stopped before it was ready");
+            return Ok(());
+        }
+    };
     running.announce()?;
     signals.next().await;
     tracing::info!(target: logs::ALWAYS, "stopping");
@@ -211,6 +218,7 @@ impl Running {
             admin = address(Listener::Admin),
             ops = address(Listener::Ops),
             tls = config.server.tls.is_some(),
+            database = %config.database.url,
             data_dir = %config.data_dir.display(),
             version = env!("CARGO_PKG_VERSION"),
             "ready"
@@ -303,28 +311,23 @@ fn bind(config: &Config, data_dir: &Path) -> Result<Vec<Bound>, Error> {
     Ok(bound)
 }
 
-/// Opens database and store of a locked data directory.
+/// Opens database and store of a locked data directory. A database that is away is waited for at most `patience`.
 pub(crate) async fn open_registry(
     config: &Config,
     data: &DataDir,
     clock: &Clock,
     random: &Random,
+    patience: Duration,
 ) -> Result<Registry, Error> {
-    let (database, blobs) = (data.path(names::DATABASE), data.make_dir(names::BLOBS)?);
-    let (at, for_db) = (data.root().to_owned(), (clock.clone(), random.clone()));
-    let (space, reserve) = (Space::of(config), config.storage.reserve.0);
-    let (db, store) = blocking(move || {
+    let (blobs, reserve) = (data.make_dir(names::BLOBS)?, config.storage.reserve.0);
+    let space = Space::of(config);
+    let store = blocking(move || {
         space.make_room();
-        let options = Options { make_room: space.hook(), ..Options::default() };
-        let db = Db::open_sqlite_with(&database, for_db.0, for_db.1, &options);
-        let db = db.map_err(|error| Error::database(&at, error))?;
         let store = Blobs::open_fs(&blobs).and_then(|store| store.keep_free(reserve).map(|()| store));
-        let store = store.map_err(|error| Error::operation("opening the store", error))?;
-        Ok((db, store))
+        store.map_err(|error| Error::operation("opening the store", error))
     })
     .await?;
-    let number = |format: i64| u64::try_from(format).unwrap_or_default();
-    data.settle_format(db.store_id(), number(meta::FORMAT), number(meta::MIN_READER))?;
+    let db = database::open(config, data, clock, random, patience).await?;
     let settings = Settings {
         sparse_images: config.content.sparse_images,
         manifest_limit: config.limits.manifest.as_usize(),
@@ -337,7 +340,7 @@ pub(crate) async fn open_registry(
 }
 
 async fn build(config: Config, data: &DataDir, clock: &Clock, random: &Random) -> Result<AppState, Error> {
-    let registry = open_registry(&config, data, clock, random).await?;
+    let registry = open_registry(&config, data, clock, random, config.database.start_timeout).await?;
     let db = registry.db();
     // Leases of the process before this one; the lock says that it is gone.
     db.clear_leases().await.map_err(|error| Error::database(data.root(), error))?;

@@ -5,11 +5,13 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use testdb::{Database, Engine, engine};
 
 use crate::client::{Client, Login};
 use crate::memory_limit::MemoryLimit;
@@ -32,6 +34,24 @@ pub struct Options {
     pub config_file: Option<PathBuf>,
     /// Further flags of `serve`.
     pub flags: Vec<String>,
+    /// The database, where it is not a file in the data directory. When `None`, a run on PostgreSQL makes one.
+    pub database: Option<Arc<Database>>,
+}
+
+/// An empty database for the run's engine; `None` on SQLite, whose database is made with the data directory.
+pub fn database() -> Result<Option<Arc<Database>>> {
+    match engine() {
+        Engine::Sqlite => Ok(None),
+        Engine::Postgres => Ok(Some(Arc::new(Database::create()?))),
+    }
+}
+
+/// Tells the program which database is its own.
+pub fn with_database<'c>(command: &'c mut Command, database: Option<&Database>) -> &'c mut Command {
+    match database {
+        Some(database) => command.env("PORTCULLIS_DATABASE__URL", database.url()),
+        None => command,
+    }
 }
 
 /// A server process with its data directory.
@@ -62,8 +82,12 @@ impl Server {
     pub fn start(options: Options) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("portcullis-test-").tempdir()?;
         let data_dir = options.data_dir.clone().unwrap_or_else(|| directory.path().join("data"));
+        let database = match options.database.clone() {
+            Some(database) => Some(database),
+            None => database()?,
+        };
         let mut server = Self {
-            options,
+            options: Options { database, ..options },
             directory,
             data_dir,
             child: None,
@@ -103,6 +127,7 @@ impl Server {
         command.args(["serve", "--listen", &self.address.to_string(), "--admin-listen", "off"]);
         command.arg("--config").arg(&config);
         command.arg("--data-dir").arg(self.data_dir()).args(&self.options.flags);
+        with_database(&mut command, self.database());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("cannot start {}", self.binary().display()))?;
         let child = self.child.insert(child);
@@ -139,6 +164,11 @@ impl Server {
     /// The data directory.
     pub fn data_dir(&self) -> PathBuf {
         self.data_dir.clone()
+    }
+
+    /// Its database, where that is not a file in the data directory.
+    pub fn database(&self) -> Option<&Database> {
+        self.options.database.as_deref()
     }
 
     /// What the process printed so far.
@@ -180,6 +210,7 @@ impl Server {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.binary());
         command.args(arguments).arg("--data-dir").arg(self.data_dir()).stdin(Stdio::null());
+        with_database(&mut command, self.database());
         command
     }
 

@@ -3,6 +3,7 @@
 mod init;
 
 use std::path::Path;
+use std::time::Duration;
 
 use api::{BackupReport, Checked, Finding, FsckReport, Severity};
 use oci::{Clock, Random};
@@ -14,7 +15,7 @@ pub use init::{Init, init};
 use crate::admin::{backup_report, fsck_report};
 use crate::clock::{system_clock, system_random};
 use crate::config::Config;
-use crate::data_dir::{self, DataDir, names};
+use crate::data_dir::{self, DataDir};
 use crate::error::Error;
 use crate::keys::retire_all;
 use crate::serve::{blocking, open_registry};
@@ -31,7 +32,7 @@ pub async fn fsck(
 ) -> Result<FsckReport, Error> {
     private_files();
     let (clock, random, root) = (system_clock(), system_random(), config.data_dir.clone());
-    if !root.join(names::DATABASE).exists() {
+    if !data_dir::holds_registry(&root) {
         return Err(Error::DataDir {
             what: format!("there is no registry in {}", root.display()),
             help: "name its data directory with --data-dir DIR".to_owned(),
@@ -39,7 +40,7 @@ pub async fn fsck(
     }
     let for_lock = clock.clone();
     let data = blocking(move || DataDir::open_existing(&root, &for_lock)).await?;
-    let registry = open_registry(config, &data, &clock, &random).await?;
+    let registry = open_registry(config, &data, &clock, &random, Duration::ZERO).await?;
     let tell = |so_far: &checks::Checked| {
         progress(Checked { blobs: so_far.blobs, manifests: so_far.manifests, tags: so_far.tags, links: so_far.links });
     };
@@ -98,7 +99,7 @@ pub async fn restore(
 async fn finish_restore(config: &Config, clock: &Clock, random: &Random) -> Result<(), Error> {
     let (root, for_lock) = (config.data_dir.clone(), clock.clone());
     let data = blocking(move || DataDir::open_existing(&root, &for_lock)).await?;
-    let registry = open_registry(config, &data, clock, random).await?;
+    let registry = open_registry(config, &data, clock, random, Duration::ZERO).await?;
     let retired = retire_all(registry.db()).await;
     let closed = registry.db().clone().close().await;
     retired?;
