@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "a task that prints is what is wanted here")]
 
 mod crate_rules;
+mod engines;
 mod install;
 mod mutation;
 mod part;

@@ -88,7 +88,7 @@ async fn model() {
         .collect();
     let contents = contents.into_iter().map(|content| (sha256(&content), content)).collect();
     let repositories = REPOSITORIES.into_iter().map(|name| (name, Repository::default())).collect();
-    let mut model = Model { world: world(), dice, contents, repositories, log: Vec::new() };
+    let mut model = Model { world: world().await, dice, contents, repositories, log: Vec::new() };
     for step in 0..steps {
         model = model.step(step).await;
     }

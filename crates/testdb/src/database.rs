@@ -77,6 +77,11 @@ impl Database {
     pub fn run(&self, text: &str) -> Result<String> {
         sql(&self.direct, text)
     }
+
+    /// Everything in it, as `pg_dump` prints it: columns of bytes in hexadecimal digits.
+    pub fn dump(&self) -> Result<String> {
+        output(Command::new(programs()?.join("pg_dump")).arg(&self.direct).stdin(Stdio::null()))
+    }
 }
 
 impl Drop for Database {
