@@ -65,6 +65,7 @@ fn run(context: &Context, command: Command) -> Result<Exit, Error> {
         Command::Version(args) => command::version::run(context, args),
         Command::Completions(args) => command::completions::run(context, args),
         Command::Man(args) => command::man::run(context, args),
+        Command::SandboxProbe(args) => command::sandbox_probe::run(context, args),
     }
 }
 

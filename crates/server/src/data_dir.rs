@@ -30,6 +30,8 @@ pub mod names {
     pub const BLOBS: &str = "blobs";
     /// The key-encryption key lies here.
     pub const KEYS: &str = "keys";
+    /// Backups that are being made, until the command that asked for them has taken them where they belong.
+    pub const STAGING: &str = "staging";
     /// The bound addresses.
     pub const ADDRESSES: &str = "addresses.json";
     /// Space that is given up when the disk is full.
@@ -63,6 +65,15 @@ impl DataDir {
     /// # Errors
     /// [`Error::Unsafe`], [`Error::Locked`], [`Error::NewerFormat`], [`Error::DataDir`], [`Error::Io`].
     pub fn open(root: &Path, clock: &Clock) -> Result<Self, Error> {
+        Self::make(root)?;
+        Self::open_existing(root, clock)
+    }
+
+    /// Makes the directory if it is absent.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn make(root: &Path) -> Result<(), Error> {
         match DirBuilder::new().recursive(true).mode(0o700).create(parent(root)) {
             Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(Error::io("make the directory", parent(root), source));
@@ -70,11 +81,10 @@ impl DataDir {
             _ => {}
         }
         match DirBuilder::new().mode(0o700).create(root) {
-            Ok(()) => sync_dir(parent(root))?,
-            Err(source) if source.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(Error::io("make the directory", root, source)),
+            Ok(()) => sync_dir(parent(root)),
+            Err(source) if source.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(source) => Err(Error::io("make the directory", root, source)),
         }
-        Self::open_existing(root, clock)
     }
 
     /// The same for a directory that must be there.
@@ -175,6 +185,7 @@ pub fn strays(root: &Path) -> Result<Vec<String>, Error> {
             names::DATABASE,
             names::BLOBS,
             names::KEYS,
+            names::STAGING,
             names::ADDRESSES,
             names::RESERVE,
             names::INITIAL_PASSWORD,

@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::space::Space;
 use crate::state::{AppState, Listener, RulesHandle};
 use crate::tasks::{self, Tasks};
-use crate::{admin, database, health, logs, main_router};
+use crate::{admin, database, health, logs, main_router, sandbox};
 
 /// After `server.drain_timeout`: for handlers to keep what they have.
 const CUT_TIME: Duration = Duration::from_secs(3);
@@ -40,7 +40,18 @@ const LEAVE_TIME: Duration = Duration::from_secs(1);
 /// # Errors
 /// Why the server did not start.
 pub fn run(config: Config) -> Result<(), Error> {
+    config.refuse_unsafe()?;
+    // Files that are made from here on are ours alone.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let _log =
+        logs::start(&config.log, system_clock()).map_err(|source| Error::System { action: "start the log", source })?;
+    raise_descriptors(config.limits.connections);
+    DataDir::make(&config.data_dir)?;
+    // Asked while the files that tell of quotas can still be read.
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    sandbox::confine(&config)?.tell();
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
         .enable_all()
         .thread_name("portcullis")
         .build()
@@ -51,20 +62,11 @@ pub fn run(config: Config) -> Result<(), Error> {
     result
 }
 
-/// The same on the runtime of the caller.
-///
-/// # Errors
-/// Why the server did not start.
-pub async fn serve(config: Config) -> Result<(), Error> {
-    let clock = system_clock();
-    let _log =
-        logs::start(&config.log, clock.clone()).map_err(|source| Error::System { action: "start the log", source })?;
+/// Serves on the runtime.
+async fn serve(config: Config) -> Result<(), Error> {
     let mut signals = Signals::new()?;
-    // Files that the database makes are ours alone.
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    raise_descriptors(config.limits.connections);
     let running = tokio::select! {
-        running = Running::start(config, clock, system_random()) => running?,
+        running = Running::start(config, system_clock(), system_random()) => running?,
         // It may wait for a database that does not come.
         () = signals.next() => {
             tracing::info!(target: logs::ALWAYS, "stopped before it was ready");

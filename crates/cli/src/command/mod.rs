@@ -15,6 +15,7 @@ pub mod man;
 pub mod repo;
 pub mod restore;
 pub mod robot;
+pub mod sandbox_probe;
 pub mod serve;
 pub mod tag;
 pub mod user;

@@ -11,8 +11,8 @@ use super::keys::{self, Form, KEYS};
 use super::value::{ByteSize, parse_duration};
 use super::{
     AdminConfig, AuthConfig, BootstrapConfig, Challenge, Config, ContentConfig, DatabaseConfig, DatabaseUrl, GcConfig,
-    KeysConfig, LimitsConfig, LogConfig, LogFormat, OpsConfig, PublicUrl, ServerConfig, Setting, StorageConfig,
-    TlsFiles, UploadConfig,
+    KeysConfig, LimitsConfig, LogConfig, LogFormat, OpsConfig, PublicUrl, SandboxConfig, SandboxMode, ServerConfig,
+    Setting, StorageConfig, TlsFiles, UploadConfig,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -49,6 +49,7 @@ impl Checker<'_> {
         let database = self.database();
         let reserve = self.size("storage.reserve", 0..=1 << 50);
         let verify_reads = self.switch("storage.verify_reads");
+        let sandbox = self.sandbox();
         let keys = KeysConfig { kek_file: self.path("keys.kek_file") };
         let auth = self.auth();
         let content = self.switch("content.sparse_images").map(|sparse_images| ContentConfig { sparse_images });
@@ -65,6 +66,7 @@ impl Checker<'_> {
             ops,
             database: database?,
             storage: StorageConfig { reserve: reserve?, verify_reads: verify_reads? },
+            sandbox: sandbox?,
             keys,
             auth: auth?,
             content: content?,
@@ -115,6 +117,20 @@ impl Checker<'_> {
         let token_lifetime = self.duration("auth.token_lifetime", 60 * SECOND..=DAY);
         let backoff = self.duration("auth.backoff", Duration::ZERO..=DAY);
         Some(AuthConfig { challenge: challenge?, token_lifetime: token_lifetime?, backoff: backoff? })
+    }
+
+    fn sandbox(&mut self) -> Option<SandboxConfig> {
+        let mode = self.one("sandbox.mode", |text| match text {
+            "best-effort" => Ok(SandboxMode::BestEffort),
+            "required" => Ok(SandboxMode::Required),
+            "off" => Ok(SandboxMode::Off),
+            _ => Err(format!("`{text}` is none of `best-effort`, `required`, `off`")),
+        });
+        let write = self.list("sandbox.write", |text| match Path::new(text) {
+            path if path.is_absolute() => Ok(path.to_owned()),
+            _ => Err(format!("`{text}` is not an absolute path")),
+        });
+        Some(SandboxConfig { mode: mode?, write })
     }
 
     fn limits(&mut self) -> Option<LimitsConfig> {

@@ -41,6 +41,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// `storage.…`.
     pub storage: StorageConfig,
+    /// `sandbox.…`.
+    pub sandbox: SandboxConfig,
     /// `keys.…`.
     pub keys: KeysConfig,
     /// `auth.…`.
@@ -149,6 +151,26 @@ pub struct StorageConfig {
     pub reserve: ByteSize,
     /// Hash every blob before it is sent.
     pub verify_reads: bool,
+}
+
+/// What the process gives up.
+#[derive(Clone, Debug)]
+pub struct SandboxConfig {
+    /// How much of it is insisted on.
+    pub mode: SandboxMode,
+    /// Directories beside the data directory that it may write to.
+    pub write: Vec<PathBuf>,
+}
+
+/// `sandbox.mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SandboxMode {
+    /// What the kernel gives.
+    BestEffort,
+    /// All or no start.
+    Required,
+    /// Nothing.
+    Off,
 }
 
 /// Keys.

@@ -15,7 +15,7 @@ pub use init::{Init, init};
 use crate::admin::{backup_report, fsck_report};
 use crate::clock::{system_clock, system_random};
 use crate::config::Config;
-use crate::data_dir::{self, DataDir};
+use crate::data_dir::{self, DataDir, names};
 use crate::error::Error;
 use crate::keys::retire_all;
 use crate::serve::{blocking, open_registry};
@@ -53,6 +53,46 @@ pub async fn fsck(
     let report = done.map_err(|error| Error::operation("the check", error))?;
     closed.map_err(|error| Error::database(data.root(), error))?;
     Ok(with_strays(fsck_report(report), data.root()))
+}
+
+/// Has a running server make a backup where it may, and takes it to `to`, which must be absent or empty. `staged` is the
+/// folder that the server filled; `verify` reads every blob back where it is now.
+///
+/// # Errors
+/// [`Error::Operation`] when `to` is not empty, cannot be written, or does not hold what it should.
+pub async fn take_backup(
+    staged: &Path,
+    to: &Path,
+    verify: bool,
+    progress: &(dyn Fn(BackupReport) + Send + Sync),
+) -> Result<Option<BackupReport>, Error> {
+    private_files();
+    backup::relocate(staged, to).await.map_err(|error| Error::operation("taking the backup to its place", error))?;
+    if !verify {
+        return Ok(None);
+    }
+    let (clock, random, start, directory) = (system_clock(), system_random(), Instant::now(), to.display().to_string());
+    let took = || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let tell = |report: &backup::Report| progress(backup_report(&directory, report, true, took()));
+    let report = backup::verify(to, &clock, &random, &tell).await;
+    let report = report.map_err(|error| Error::operation("verifying the backup", error))?;
+    Ok(Some(backup_report(&directory, &report, true, took())))
+}
+
+/// Removes what a server staged and nobody takes.
+///
+/// # Errors
+/// [`Error::Operation`].
+pub async fn discard_backup(staged: &Path) -> Result<(), Error> {
+    backup::discard(staged).await.map_err(|error| Error::operation("removing the staged backup", error))
+}
+
+/// A new name in the staging folder of a data directory.
+pub fn staging(data_dir: &Path) -> std::path::PathBuf {
+    let mut bytes = [0; 8];
+    system_random()(&mut bytes);
+    let name: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    data_dir.join(names::STAGING).join(name)
 }
 
 /// Adds notes about what lies in the data directory and does not belong there.
