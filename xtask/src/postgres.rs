@@ -27,9 +27,11 @@ impl Servers {
 
     /// What tells tests to use PostgreSQL by way of pgbouncer.
     pub fn pooled(&self) -> Vec<(&'static str, String)> {
-        let mut variables = self.direct();
-        variables.push((PGBOUNCER, self.pooler.url("postgres")));
-        variables
+        vec![
+            (ENGINE, "pgbouncer".to_owned()),
+            (POSTGRES, self.postgres.url("postgres")),
+            (PGBOUNCER, self.pooler.url("postgres")),
+        ]
     }
 }
 

@@ -7,6 +7,7 @@ use crate::actor::Actor;
 use crate::db::Db;
 use crate::error::Error;
 use crate::event::{self, Action, NewEvent};
+use crate::lock::Hold;
 use crate::tx::{Row, Tx};
 use crate::value::{limit as rows, size};
 use crate::{gc, link, repository, subject};
@@ -88,7 +89,7 @@ impl Db {
         let (name, actor) = (repository.clone(), actor.clone());
         self.write(move |tx| {
             Box::pin(async move {
-                subject::check_decision(tx, &actor).await?;
+                subject::check_decision(tx, &actor, &name, Hold::Shared).await?;
                 if let Some((id, holder)) = &upload
                     && !end_session(tx, id, holder, &blob.location).await?
                 {
@@ -96,8 +97,8 @@ impl Db {
                     return Ok(Finish::UploadGone);
                 }
                 let repository = repository::ensure(tx, &name, &actor).await?;
-                place(tx, repository.domain, &blob).await?;
                 link::add(tx, repository, &blob.digest, &actor).await?;
+                place(tx, repository.domain, &blob).await?;
                 let event = NewEvent::new(Action::BlobPush, &actor).repository(&name).digest(&blob.digest);
                 event::append(tx, &event.detail(serde_json::json!({ "size": blob.size }))).await?;
                 Ok(Finish::Done)
@@ -109,23 +110,35 @@ impl Db {
     /// The blob, if this repository has it: one query.
     ///
     /// Its file may be replaced by a fresher copy and collected at any moment; who finds the file missing asks again.
-    pub async fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<BlobRow>, Error> {
+    ///
+    /// `decided` is the epoch of the rules by which it was decided that the caller may ask: [`Error::Outdated`] where it is not
+    /// the store's any more. `None` where no rules were asked.
+    pub async fn blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        decided: Option<i64>,
+    ) -> Result<Option<BlobRow>, Error> {
         let (repository, digest) = (repository.clone(), digest.clone());
-        self.read(move |tx| {
+        self.read_single(move |tx| {
             Box::pin(async move {
-                tx.optional(
-                    "SELECT b.size, b.location, b.mtime_ns, body.bytes, l.touched_at, b.touched_at, r.id,
+                tx.one(
+                    "SELECT s.policy_epoch, b.size, b.location, b.mtime_ns, body.bytes, l.touched_at, b.touched_at, r.id,
                             CASE WHEN EXISTS (
                                 SELECT 1 FROM edge e JOIN manifest m ON m.id = e.manifest_id
                                 WHERE e.repository_id = r.id AND e.target = $1 AND m.state = 'live')
                             THEN 1 ELSE 0 END
-                     FROM repository r
-                     JOIN link l ON l.repository_id = r.id AND l.digest = $1 AND l.state = 'live'
-                     JOIN blob b ON b.domain = l.domain AND b.digest = l.digest AND b.state = 'live'
+                     FROM store s
+                     LEFT JOIN repository r ON r.name = $2 AND r.deleted_at IS NULL
+                     LEFT JOIN link l ON l.repository_id = r.id AND l.digest = $1 AND l.state = 'live'
+                     LEFT JOIN blob b ON b.domain = l.domain AND b.digest = l.digest AND b.state = 'live'
                      LEFT JOIN blob_body body ON body.domain = b.domain AND body.digest = b.digest
-                     WHERE r.name = $2 AND r.deleted_at IS NULL",
+                     WHERE s.id = 1",
                     &[(&digest).into(), (&repository).into()],
-                    blob_row,
+                    |row| {
+                        subject::check_epoch(row.get(0)?, decided)?;
+                        if row.get::<Option<u64>>(1)?.is_none() { Ok(None) } else { blob_row(row).map(Some) }
+                    },
                 )
                 .await
             })
@@ -180,7 +193,7 @@ impl Db {
     /// The repositories that have the blob, the newest link first, at most `limit`: where an anonymous mount may look.
     pub async fn linking_repositories(&self, digest: &Digest, limit: usize) -> Result<Vec<RepositoryName>, Error> {
         let digest = digest.clone();
-        self.read(move |tx| {
+        self.read_single(move |tx| {
             Box::pin(async move {
                 tx.query(
                     "SELECT r.name
@@ -211,17 +224,20 @@ impl Db {
         let (digest, actor) = (digest.clone(), actor.clone());
         self.write(move |tx| {
             Box::pin(async move {
-                subject::check_decision(tx, &actor).await?;
+                subject::check_decision(tx, &actor, &target, Hold::Shared).await?;
                 let Some(from) = repository::find(tx, &source).await? else { return Ok(false) };
                 if !link::is_live(tx, from, &digest).await?
                     || require_accepted && live_manifest_of(tx, from.id, &digest).await?.is_none()
                 {
                     return Ok(false);
                 }
-                link::touch_blob(tx, from.domain, &digest, tx.now()).await?;
                 let repository = repository::ensure(tx, &target, &actor).await?;
                 link::add(tx, repository, &digest, &actor).await?;
-                mark_linked(tx, repository.domain, &digest).await?;
+                if !mark_linked(tx, repository.domain, &digest).await? {
+                    // Collection came first.
+                    tx.abandon();
+                    return Ok(false);
+                }
                 let event = NewEvent::new(Action::BlobMount, &actor).repository(&target).digest(&digest);
                 event::append(tx, &event.detail(serde_json::json!({ "from": source.as_str() }))).await?;
                 Ok(true)
@@ -241,7 +257,7 @@ impl Db {
         let (name, digest, actor) = (repository.clone(), digest.clone(), actor.clone());
         self.write(move |tx| {
             Box::pin(async move {
-                subject::check_decision(tx, &actor).await?;
+                subject::check_decision(tx, &actor, &name, Hold::Exclusive).await?;
                 let Some(repository) = repository::find(tx, &name).await? else { return Ok(DeleteBlob::Unknown) };
                 if !link::is_live(tx, repository, &digest).await? {
                     return Ok(DeleteBlob::Unknown);
@@ -266,17 +282,17 @@ impl Db {
 }
 
 fn blob_row(row: &Row<'_>) -> Result<BlobRow, Error> {
-    let location = match (row.get::<Option<String>>(1)?, row.get::<Option<Bytes>>(3)?) {
-        (Some(key), _) => Location::File { key, mtime_ns: row.get::<Option<i64>>(2)?.unwrap_or_default() },
+    let location = match (row.get::<Option<String>>(2)?, row.get::<Option<Bytes>>(4)?) {
+        (Some(key), _) => Location::File { key, mtime_ns: row.get::<Option<i64>>(3)?.unwrap_or_default() },
         (None, Some(bytes)) => Location::Inline(bytes),
         (None, None) => return Err(Error::corrupt("the bytes of a small blob are missing")),
     };
     Ok(BlobRow {
-        size: row.get(0)?,
+        size: row.get(1)?,
         location,
-        accepted: row.get(7)?,
-        touched_at: row.get::<Timestamp>(4)?.min(row.get(5)?),
-        repository_id: row.get(6)?,
+        accepted: row.get(8)?,
+        touched_at: row.get::<Timestamp>(5)?.min(row.get(6)?),
+        repository_id: row.get(7)?,
     })
 }
 
@@ -358,48 +374,45 @@ async fn replace(
     key: Option<&String>,
     mtime_ns: Option<i64>,
 ) -> Result<(), Error> {
+    // Locked, so that where several write at once, each old key becomes garbage.
+    let sql = format!("SELECT location, size FROM blob WHERE domain = $1 AND digest = $2{}", tx.for_update());
     let old = tx
-        .optional(
-            "SELECT location, size FROM blob WHERE domain = $1 AND digest = $2",
-            &[domain.into(), (&blob.digest).into()],
-            |row| Ok((row.get::<Option<String>>(0)?, row.get::<u64>(1)?)),
-        )
+        .optional(&sql, &[domain.into(), (&blob.digest).into()], |row| {
+            Ok((row.get::<Option<String>>(0)?, row.get::<u64>(1)?))
+        })
         .await?;
-    // The old location is compared again, so that where several write at once, each old key becomes garbage.
-    let Some((old_key, old_size)) = old else { return Err(Error::Busy) };
-    let replaced = tx
-        .execute(
-            "UPDATE blob SET size = $1, storage = $2, location = $3, mtime_ns = $4, touched_at = $5, linked = 1,
-                    state = CASE WHEN state = 'quarantined' THEN state ELSE 'live' END
-             WHERE domain = $6 AND digest = $7 AND location IS NOT DISTINCT FROM $8",
-            &[
-                size(blob.size).into(),
-                storage.into(),
-                key.into(),
-                mtime_ns.into(),
-                tx.now().into(),
-                domain.into(),
-                (&blob.digest).into(),
-                old_key.as_ref().into(),
-            ],
-        )
-        .await?;
-    if replaced == 0 {
-        return Err(Error::Busy);
-    }
+    // Collected in between.
+    let Some((old_key, old_size)) = old else { return Err(tx.again()) };
+    tx.execute(
+        "UPDATE blob SET size = $1, storage = $2, location = $3, mtime_ns = $4, touched_at = $5, linked = 1,
+                state = CASE WHEN state = 'quarantined' THEN state ELSE 'live' END
+         WHERE domain = $6 AND digest = $7",
+        &[
+            size(blob.size).into(),
+            storage.into(),
+            key.into(),
+            mtime_ns.into(),
+            tx.now().into(),
+            domain.into(),
+            (&blob.digest).into(),
+        ],
+    )
+    .await?;
     match old_key {
         Some(old_key) if key != Some(&old_key) => gc::add_garbage(tx, &old_key, Some(old_size)).await,
         _ => Ok(()),
     }
 }
 
-async fn mark_linked(tx: &mut Tx, domain: i64, digest: &Digest) -> Result<(), Error> {
+/// Touches the blob and marks it as linked, whatever it was marked as: the row is locked, which orders this and collection.
+/// `false`: it is not there.
+async fn mark_linked(tx: &mut Tx, domain: i64, digest: &Digest) -> Result<bool, Error> {
     tx.execute(
-        "UPDATE blob SET linked = 1 WHERE domain = $1 AND digest = $2 AND linked = 0",
-        &[domain.into(), digest.into()],
+        "UPDATE blob SET linked = 1, touched_at = $1 WHERE domain = $2 AND digest = $3",
+        &[tx.now().into(), domain.into(), digest.into()],
     )
     .await
-    .map(drop)
+    .map(|marked| marked > 0)
 }
 
 /// A live manifest of the repository that names the blob.

@@ -10,6 +10,7 @@ use crate::blob::Location;
 use crate::db::Db;
 use crate::error::Error;
 use crate::event::{self, Action, NewEvent};
+use crate::lock::{Hold, Lock};
 use crate::manifest::{Edge, EdgeKind};
 use crate::upload::{self, UploadRow};
 use crate::value::{after as key_after, limit as rows};
@@ -112,7 +113,7 @@ impl Db {
     /// Blobs in the order of their digests, with the bytes of small ones.
     pub async fn check_blobs(&self, after: Option<&Digest>, limit: usize) -> Result<Vec<BlobCheck>, Error> {
         let after = after.cloned();
-        self.read(move |tx| {
+        self.read_single(move |tx| {
             Box::pin(async move {
                 tx.query(
                     "SELECT b.digest, b.size, b.location, b.mtime_ns, body.bytes, b.touched_at, b.linked,
@@ -148,7 +149,7 @@ impl Db {
     /// Links in the order of repository and digest.
     pub async fn check_links(&self, after: Option<(i64, &Digest)>, limit: usize) -> Result<Vec<LinkCheck>, Error> {
         let (repository, after) = after.map_or((i64::MIN, None), |(id, digest)| (id, Some(digest.clone())));
-        self.read(move |tx| {
+        self.read_single(move |tx| {
             Box::pin(async move {
                 tx.query(
                     "SELECT l.repository_id, r.name, l.digest, l.state, l.referenced,
@@ -215,7 +216,7 @@ impl Db {
 
     /// Edges of live manifests, a manifest at a time: those of the manifests after `after`, for at most `limit` of them.
     pub async fn check_edges(&self, after: Option<i64>, limit: usize) -> Result<Vec<EdgeCheck>, Error> {
-        self.read(move |tx| {
+        self.read_single(move |tx| {
             Box::pin(async move {
                 tx.query(
                     "SELECT page.id, r.name, page.digest, e.target, e.kind,
@@ -252,7 +253,7 @@ impl Db {
 
     /// Open tags in the order of their rows.
     pub async fn check_tags(&self, after: Option<i64>, limit: usize) -> Result<Vec<TagCheck>, Error> {
-        self.read(move |tx| {
+        self.read_single(move |tx| {
             Box::pin(async move {
                 tx.query(
                     "SELECT t.id, r.name, t.name, t.digest,
@@ -283,7 +284,7 @@ impl Db {
     /// Upload sessions in the order of their ids.
     pub async fn check_uploads(&self, after: Option<&str>, limit: usize) -> Result<Vec<UploadCheck>, Error> {
         let after = after.unwrap_or_default().to_owned();
-        self.read(move |tx| {
+        self.read_single(move |tx| {
             Box::pin(async move {
                 tx.query(
                     &format!("SELECT {} FROM upload WHERE id > $1 ORDER BY id LIMIT $2", upload::COLUMNS),
@@ -301,6 +302,8 @@ impl Db {
         let digest = digest.clone();
         self.write(move |tx| {
             Box::pin(async move {
+                let rows = [vec![(&digest).into()]];
+                tx.lock_each("SELECT 1 FROM blob WHERE domain = 0 AND digest = $1", &rows).await?;
                 tx.execute(
                     "UPDATE blob SET linked =
                          CASE WHEN EXISTS (SELECT 1 FROM link l WHERE l.domain = blob.domain AND l.digest = blob.digest)
@@ -320,6 +323,11 @@ impl Db {
         let digest = digest.clone();
         self.write(move |tx| {
             Box::pin(async move {
+                let name = tx
+                    .optional("SELECT name FROM repository WHERE id = $1", &[repository_id.into()], |row| row.get(0))
+                    .await?;
+                let Some(name) = name else { return Ok(()) };
+                tx.lock(&Lock::Repository(&name, Hold::Exclusive));
                 tx.execute(
                     "UPDATE link SET referenced =
                          CASE WHEN state <> 'deleted' AND EXISTS (
@@ -341,6 +349,9 @@ impl Db {
         let (digest, key, actor) = (digest.clone(), key.map(ToOwned::to_owned), actor.clone());
         self.write(move |tx| {
             Box::pin(async move {
+                // Links before blobs, as everywhere; once more for those that came before the blob was locked.
+                let unlink = "DELETE FROM link WHERE domain = 0 AND digest = $1";
+                tx.execute(unlink, &[(&digest).into()]).await?;
                 let removed = tx
                     .query(
                         "DELETE FROM blob WHERE domain = 0 AND digest = $1 AND location IS NOT DISTINCT FROM $2
@@ -349,8 +360,11 @@ impl Db {
                         |row| row.get::<u64>(0),
                     )
                     .await?;
-                let Some(size) = removed.first() else { return Ok(false) };
-                tx.execute("DELETE FROM link WHERE domain = 0 AND digest = $1", &[(&digest).into()]).await?;
+                let Some(size) = removed.first() else {
+                    tx.abandon();
+                    return Ok(false);
+                };
+                tx.execute(unlink, &[(&digest).into()]).await?;
                 tx.execute("DELETE FROM blob_body WHERE domain = 0 AND digest = $1", &[(&digest).into()]).await?;
                 if let Some(key) = &key {
                     crate::gc::add_garbage(tx, key, Some(*size)).await?;

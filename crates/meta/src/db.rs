@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use oci::{Clock, Random};
 
 use crate::error::Error;
-use crate::postgres::PostgresOptions;
+use crate::postgres::{Postgres, PostgresOptions};
 use crate::sqlite::{Durability, Sqlite};
 use crate::stats::Stats;
 use crate::tx::{Tx, TxFuture};
@@ -28,6 +29,8 @@ pub struct Options {
     pub readers: usize,
     /// Called before each commit.
     pub make_room: MakeRoom,
+    /// Whether a database is accepted that a copy has begun to fill and not ended: for that copy.
+    pub for_copy: bool,
 }
 
 /// What makes room on the disk before a commit, if there is something to give up for it, and says whether the disk is all but
@@ -50,7 +53,7 @@ impl std::fmt::Debug for MakeRoom {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { busy_timeout: Duration::from_secs(5), readers: 8, make_room: MakeRoom::default() }
+        Self { busy_timeout: Duration::from_secs(5), readers: 8, make_room: MakeRoom::default(), for_copy: false }
     }
 }
 
@@ -80,6 +83,7 @@ struct Inner {
 /// The engines.
 enum Open {
     Sqlite(Sqlite),
+    Postgres(Postgres),
 }
 
 /// Which engine keeps the rows.
@@ -107,11 +111,11 @@ impl Db {
     /// [`Db::open_sqlite`] with other options.
     pub fn open_sqlite_with(path: &Path, clock: Clock, random: Random, options: &Options) -> Result<Self, Error> {
         let (sqlite, store_id) = Sqlite::open(path, &clock, &new_store_id(&random), options)?;
-        Ok(Self(Arc::new(Inner {
-            engine: Open::Sqlite(sqlite),
-            store_id,
-            touch_after_ms: AtomicU64::new(6 * 60 * 60 * 1000),
-        })))
+        Ok(Self::over(Open::Sqlite(sqlite), store_id))
+    }
+
+    fn over(engine: Open, store_id: String) -> Self {
+        Self(Arc::new(Inner { engine, store_id, touch_after_ms: AtomicU64::new(6 * 60 * 60 * 1000) }))
     }
 
     /// Connects to a PostgreSQL database and brings its schema up to date.
@@ -119,14 +123,16 @@ impl Db {
     /// # Errors
     /// [`Error::Unavailable`] while it cannot be reached; [`Error::Corrupt`] when it holds tables of another program.
     pub async fn open_postgres(options: &PostgresOptions, clock: Clock, random: Random) -> Result<Self, Error> {
-        let _ = (options, clock, random);
-        Err(Error::NotForEngine { what: "opening" })
+        let id = new_store_id(&random);
+        let (postgres, store_id) = Box::pin(Postgres::open(options, clock, random, &id)).await?;
+        Ok(Self::over(Open::Postgres(postgres), store_id))
     }
 
     /// Which engine keeps the rows.
     pub fn engine(&self) -> Engine {
         match &self.0.engine {
             Open::Sqlite(_) => Engine::Sqlite,
+            Open::Postgres(_) => Engine::Postgres,
         }
     }
 
@@ -146,25 +152,29 @@ impl Db {
     }
 
     /// Copies what commits have appended to the log into the database file. A task calls this every few seconds, so
-    /// that no commit has to. Writers and readers go on meanwhile.
+    /// that no commit has to. Writers and readers go on meanwhile. Nothing to be done on PostgreSQL.
     pub async fn checkpoint(&self) -> Result<Checkpoint, Error> {
         match &self.0.engine {
             Open::Sqlite(sqlite) => sqlite.checkpoint().await,
+            Open::Postgres(_) => Ok(Checkpoint { log_pages: 0, copied_pages: 0 }),
         }
     }
 
     /// Writes a copy of one state of the database to `path`, which must not exist, checks and syncs it. Writers and
-    /// readers go on meanwhile.
+    /// readers go on meanwhile. [`Error::NotForEngine`] on PostgreSQL, which has tools of its own for that.
     pub async fn backup_to(&self, path: &Path) -> Result<(), Error> {
         match &self.0.engine {
             Open::Sqlite(sqlite) => sqlite.backup_to(path).await,
+            Open::Postgres(_) => Err(Error::NotForEngine { what: "a copy of the database file" }),
         }
     }
 
-    /// What the engine finds wrong with its own file, at most about a hundred sentences; empty when it is sound.
+    /// What the engine finds wrong with its own file, at most about a hundred sentences; empty when it is sound. On PostgreSQL,
+    /// whose files are its server's matter, what is wrong with indexes and constraints.
     pub async fn integrity_check(&self) -> Result<Vec<String>, Error> {
         match &self.0.engine {
             Open::Sqlite(sqlite) => sqlite.integrity_check().await,
+            Open::Postgres(postgres) => postgres.integrity_check().await,
         }
     }
 
@@ -172,6 +182,10 @@ impl Db {
     pub async fn close(self) -> Result<(), Error> {
         match &self.0.engine {
             Open::Sqlite(sqlite) => sqlite.close().await,
+            Open::Postgres(postgres) => {
+                postgres.close();
+                Ok(())
+            }
         }
     }
 
@@ -179,17 +193,19 @@ impl Db {
     pub fn stats(&self) -> Stats {
         match &self.0.engine {
             Open::Sqlite(sqlite) => sqlite.stats(),
+            Open::Postgres(postgres) => postgres.stats(),
         }
     }
 
-    /// Runs a transaction whose commit is durable when this returns.
+    /// Runs a transaction whose commit is durable when this returns. PostgreSQL may run the body several times, each time anew.
     pub(crate) async fn write<T, F>(&self, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Clone + Send + 'static,
     {
         match &self.0.engine {
             Open::Sqlite(sqlite) => sqlite.write(Durability::Synced, work).await,
+            Open::Postgres(postgres) => postgres.write(Durability::Synced, work).boxed().await,
         }
     }
 
@@ -197,10 +213,11 @@ impl Db {
     pub(crate) async fn write_unsynced<T, F>(&self, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Clone + Send + 'static,
     {
         match &self.0.engine {
             Open::Sqlite(sqlite) => sqlite.write(Durability::Unsynced, work).await,
+            Open::Postgres(postgres) => postgres.write(Durability::Unsynced, work).boxed().await,
         }
     }
 
@@ -208,10 +225,23 @@ impl Db {
     pub(crate) async fn read<T, F>(&self, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Clone + Send + 'static,
     {
         match &self.0.engine {
             Open::Sqlite(sqlite) => sqlite.read(work).await,
+            Open::Postgres(postgres) => postgres.read(work).boxed().await,
+        }
+    }
+
+    /// Runs one statement that reads. A second one fails on PostgreSQL, where this is one exchange with the server.
+    pub(crate) async fn read_single<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Clone + Send + 'static,
+    {
+        match &self.0.engine {
+            Open::Sqlite(sqlite) => sqlite.read(work).await,
+            Open::Postgres(postgres) => postgres.read_single(work).boxed().await,
         }
     }
 }

@@ -85,6 +85,14 @@ impl Error {
         Self::Db { doing, source: Arc::from(source.into()) }
     }
 
+    pub(crate) fn unavailable(why: impl Into<String>) -> Self {
+        Self::Unavailable { source: Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(why.into())) }
+    }
+
+    pub(crate) fn unsure(why: impl Into<String>) -> Self {
+        Self::Unsure { source: Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(why.into())) }
+    }
+
     pub(crate) fn corrupt(what: impl Into<String>) -> Self {
         Self::Corrupt { what: what.into() }
     }

@@ -3,8 +3,9 @@
 use oci::{Digest, RepositoryName, Timestamp};
 
 use crate::actor::Actor;
-use crate::db::Db;
+use crate::db::{Db, Engine};
 use crate::error::Error;
+use crate::lock::Lock;
 use crate::tx::{Row, Tx};
 use crate::value::{Value, limit as rows};
 
@@ -229,25 +230,40 @@ pub struct EventFilter {
 
 /// Writes an event in the transaction of the change that it tells of.
 pub(crate) async fn append(tx: &mut Tx, event: &NewEvent) -> Result<(), Error> {
-    let detail = event.detail.as_ref().map(ToString::to_string);
-    tx.execute(
+    append_all(tx, std::slice::from_ref(event)).await
+}
+
+/// Writes events in the transaction of the changes that they tell of.
+pub(crate) async fn append_all(tx: &mut Tx, events: &[NewEvent]) -> Result<(), Error> {
+    tx.announce_events();
+    let now = tx.now();
+    let details: Vec<Option<String>> =
+        events.iter().map(|event| event.detail.as_ref().map(ToString::to_string)).collect();
+    let rows: Vec<Vec<Value<'_>>> = events
+        .iter()
+        .zip(&details)
+        .map(|(event, detail)| {
+            vec![
+                event.time.unwrap_or(now).into(),
+                event.action.as_str().into(),
+                event.outcome.as_str().into(),
+                event.actor.subject.into(),
+                (&event.actor.name).into(),
+                (&event.actor.credential).into(),
+                (&event.actor.source).into(),
+                (&event.actor.request_id).into(),
+                event.repository.as_ref().into(),
+                event.reference.as_ref().into(),
+                event.digest.as_ref().into(),
+                detail.as_ref().into(),
+            ]
+        })
+        .collect();
+    tx.execute_each(
         "INSERT INTO event (occurred_at, action, outcome, subject_id, subject, credential, source, request_id,
                             repository, reference, digest, detail)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-        &[
-            event.time.unwrap_or(tx.now()).into(),
-            event.action.as_str().into(),
-            event.outcome.as_str().into(),
-            event.actor.subject.into(),
-            (&event.actor.name).into(),
-            (&event.actor.credential).into(),
-            (&event.actor.source).into(),
-            (&event.actor.request_id).into(),
-            event.repository.as_ref().into(),
-            event.reference.as_ref().into(),
-            event.digest.as_ref().into(),
-            detail.as_ref().into(),
-        ],
+        &rows,
     )
     .await
     .map(drop)
@@ -256,21 +272,15 @@ pub(crate) async fn append(tx: &mut Tx, event: &NewEvent) -> Result<(), Error> {
 impl Db {
     /// Writes events that belong to no other change: logins, denials, start and stop.
     pub async fn append_events(&self, events: Vec<NewEvent>) -> Result<(), Error> {
-        self.write(move |tx| {
-            Box::pin(async move {
-                for event in &events {
-                    append(tx, event).await?;
-                }
-                Ok(())
-            })
-        })
-        .await
+        self.write(move |tx| Box::pin(async move { append_all(tx, &events).await })).await
     }
 
-    /// Events in the order in which they were written, after the one with the id `after`: to follow them.
+    /// Events in the order in which they were written, after the one with the id `after`: to follow them. None is passed over:
+    /// on PostgreSQL, where ids become visible out of order, the list ends before the first that may still come.
     pub async fn events(&self, filter: &EventFilter, after: Option<i64>, limit: usize) -> Result<Vec<EventRow>, Error> {
         let filter = filter.clone();
-        self.read(move |tx| Box::pin(async move { list(tx, &filter, Order::Forward, after, limit).await })).await
+        let last = self.last_settled_event().await?;
+        self.read(move |tx| Box::pin(async move { list(tx, &filter, Order::Forward(last), after, limit).await })).await
     }
 
     /// The newest events first, before the one with the id `before`.
@@ -285,9 +295,45 @@ impl Db {
     }
 }
 
+impl Db {
+    /// The id up to which no event can come to be any more; `None` where they are written one after the other.
+    ///
+    /// Who writes events first takes a lock whose key says above which id its own will be (see `announce_events`). So: the
+    /// newest id that was given out; then the lowest of these keys; then, by the caller, the rows. An id that is not above the
+    /// first was given to somebody whose lock was there before, and is there now unless its rows are.
+    async fn last_settled_event(&self) -> Result<Option<i64>, Error> {
+        if self.engine() == Engine::Sqlite {
+            return Ok(None);
+        }
+        let given = self.read_single(|tx| {
+            Box::pin(async move {
+                let sql = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM event_id_seq";
+                tx.one(sql, &[], |row| row.get::<i64>(0)).await
+            })
+        });
+        let given = given.await?;
+        let announced = self.read_single(|tx| {
+            Box::pin(async move {
+                tx.one(
+                    "SELECT MIN(CAST(classid AS BIGINT) * 4294967296 + CAST(objid AS BIGINT)) FROM pg_locks
+                     WHERE locktype = 'advisory' AND objsubid = 1
+                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                       AND CAST(classid AS BIGINT) * 4294967296 + CAST(objid AS BIGINT) >= $1",
+                    &[Lock::EVENTS.into()],
+                    |row| row.get::<Option<i64>>(0),
+                )
+                .await
+            })
+        });
+        let announced = announced.await?.map(|key| key - Lock::EVENTS);
+        Ok(Some(announced.map_or(given, |above| above.min(given))))
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Order {
-    Forward,
+    /// Up to this id, if there may be gaps after it.
+    Forward(Option<i64>),
     Backward,
 }
 
@@ -312,12 +358,16 @@ async fn list(
          FROM event WHERE id >= $1",
     );
     let mut values: Vec<Value<'_>> = vec![match (order, cursor) {
-        (Order::Forward, Some(after)) => first.max(after.saturating_add(1)).into(),
+        (Order::Forward(_), Some(after)) => first.max(after.saturating_add(1)).into(),
         _ => first.into(),
     }];
-    let before = if let Order::Backward = order { cursor } else { None };
+    let (before, last) = match order {
+        Order::Backward => (cursor, None),
+        Order::Forward(last) => (None, last),
+    };
     for (condition, value) in [
         ("id <", before.map(Value::from)),
+        ("id <=", last.map(Value::from)),
         ("occurred_at >=", filter.since.map(Value::from)),
         ("occurred_at <", filter.until.map(Value::from)),
         ("subject =", filter.subject.as_ref().map(Value::from)),
@@ -331,7 +381,7 @@ async fn list(
     }
     values.push(rows(limit).into());
     let direction = match order {
-        Order::Forward => "",
+        Order::Forward(_) => "",
         Order::Backward => " DESC",
     };
     sql.push_str(&format!(" ORDER BY id{direction} LIMIT ${}", values.len()));

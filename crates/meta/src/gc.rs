@@ -7,9 +7,10 @@
 //! ([`Db::garbage`], [`Db::forget_garbage`]), unless a hold runs.
 //!
 //! Candidates are found by the marks `referenced` and `linked` (partial indexes, so that a run costs what there is to
-//! collect, not what there is). The statement that removes them trusts the edges and links themselves.
+//! collect, not what there is), but the edges and links themselves decide. What another transaction has locked is passed
+//! over: it is in use, or another collection has it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use oci::{Digest, RepositoryName, Tag, Timestamp};
 
@@ -111,7 +112,7 @@ impl Db {
 
     /// Keys whose bytes may be removed, the oldest first, after the row with the id `after`.
     pub async fn garbage(&self, after: Option<i64>, limit: usize) -> Result<Vec<GarbageRow>, Error> {
-        self.read(move |tx| {
+        self.read_single(move |tx| {
             Box::pin(async move {
                 tx.query(
                     "SELECT id, location, size, added_at FROM garbage WHERE id > $1 ORDER BY id LIMIT $2",
@@ -128,13 +129,12 @@ impl Db {
 
     /// Forgets keys whose bytes are removed. Unsynced: a row that comes back names bytes that are gone, which is fine.
     pub async fn forget_garbage(&self, keys: &[String]) -> Result<(), Error> {
-        let keys = keys.to_vec();
+        let mut keys = keys.to_vec();
+        keys.sort_unstable();
         self.write_unsynced(move |tx| {
             Box::pin(async move {
-                for key in &keys {
-                    tx.execute("DELETE FROM garbage WHERE location = $1", &[key.into()]).await?;
-                }
-                Ok(())
+                let rows: Vec<Vec<Value<'_>>> = keys.iter().map(|key| vec![key.into()]).collect();
+                tx.execute_each("DELETE FROM garbage WHERE location = $1", &rows).await.map(drop)
             })
         })
         .await
@@ -177,13 +177,15 @@ impl Db {
 
 /// Closes a bounded part of one deleted repository.
 async fn empty_repository(tx: &mut Tx, limit: usize, actor: &Actor) -> Result<GcStep, Error> {
+    let sql = format!(
+        "SELECT id, domain, name FROM repository WHERE deleted_at IS NOT NULL AND emptied_at IS NULL
+         ORDER BY id LIMIT 1{}",
+        tx.for_update_skipping()
+    );
     let found = tx
-        .optional(
-            "SELECT id, domain, name FROM repository WHERE deleted_at IS NOT NULL AND emptied_at IS NULL
-             ORDER BY id LIMIT 1",
-            &[],
-            |row| Ok((RepositoryId { id: row.get(0)?, domain: row.get(1)? }, row.get::<RepositoryName>(2)?)),
-        )
+        .optional(&sql, &[], |row| {
+            Ok((RepositoryId { id: row.get(0)?, domain: row.get(1)? }, row.get::<RepositoryName>(2)?))
+        })
         .await?;
     let Some((repository, name)) = found else { return Ok(GcStep::default()) };
     let mut left = limit;
@@ -194,10 +196,11 @@ async fn empty_repository(tx: &mut Tx, limit: usize, actor: &Actor) -> Result<Gc
             |row| Ok((row.get::<Tag>(0)?, row.get::<Digest>(1)?)),
         )
         .await?;
+    let mut events = Vec::new();
     for (tag, digest) in &tags {
         tag::close(tx, repository, tag, None, actor).await?;
         let event = NewEvent::new(Action::TagDelete, actor).repository(&name).reference(tag.as_str());
-        event::append(tx, &event.digest(digest)).await?;
+        events.push(event.digest(digest));
     }
     left -= tags.len().min(left);
     let manifests = tx
@@ -207,10 +210,11 @@ async fn empty_repository(tx: &mut Tx, limit: usize, actor: &Actor) -> Result<Gc
             |row| Ok((row.get::<i64>(0)?, row.get::<Digest>(1)?)),
         )
         .await?;
-    for (id, digest) in &manifests {
-        manifest::remove_row(tx, repository, *id).await?;
-        event::append(tx, &NewEvent::new(Action::ManifestDelete, actor).repository(&name).digest(digest)).await?;
-    }
+    let ids: Vec<i64> = manifests.iter().map(|(id, _)| *id).collect();
+    manifest::remove_rows(tx, repository, &ids).await?;
+    let deleted = |digest| NewEvent::new(Action::ManifestDelete, actor).repository(&name).digest(digest);
+    events.extend(manifests.iter().map(|(_, digest)| deleted(digest)));
+    event::append_all(tx, &events).await?;
     left -= manifests.len().min(left);
     let links = tx
         .execute(
@@ -236,81 +240,81 @@ struct Removed {
 }
 
 async fn manifests(tx: &mut Tx, cutoff: Timestamp, limit: usize, actor: &Actor) -> Result<GcStep, Error> {
-    let removed = tx
-        .query(
-            "DELETE FROM manifest WHERE state = 'deleted' AND state_at <= $1 AND id IN (
-                 SELECT id FROM manifest WHERE state = 'deleted' AND state_at <= $1 ORDER BY state_at LIMIT $2)
-             RETURNING repository_id, domain, digest, size",
-            &[cutoff.into(), rows(limit).into()],
-            removed_row,
-        )
-        .await?;
-    for row in &removed {
-        tx.execute(
-            "DELETE FROM manifest_body WHERE domain = $1 AND digest = $2
-               AND NOT EXISTS (SELECT 1 FROM manifest WHERE domain = $1 AND digest = $2)",
-            &[row.domain.into(), (&row.digest).into()],
-        )
-        .await?;
-    }
+    let sql = format!(
+        "SELECT repository_id, domain, digest, size, id FROM manifest WHERE state = 'deleted' AND state_at <= $1
+         ORDER BY state_at LIMIT $2{}",
+        tx.for_update_skipping()
+    );
+    let found =
+        tx.query(&sql, &[cutoff.into(), rows(limit).into()], |row| Ok((removed_row(row)?, row.get::<i64>(4)?))).await?;
+    let ids: Vec<Vec<Value<'_>>> = found.iter().map(|(_, id)| vec![(*id).into()]).collect();
+    tx.execute_each("DELETE FROM manifest WHERE id = $1", &ids).await?;
+    let removed: Vec<Removed> = found.into_iter().map(|(row, _)| row).collect();
+    let bodies = keys_of(&removed);
+    tx.lock_each("SELECT 1 FROM manifest_body WHERE domain = $1 AND digest = $2", &bodies).await?;
+    tx.execute_each(
+        "DELETE FROM manifest_body WHERE domain = $1 AND digest = $2
+           AND NOT EXISTS (SELECT 1 FROM manifest WHERE domain = $1 AND digest = $2)",
+        &bodies,
+    )
+    .await?;
     tell(tx, "manifest", &removed, actor).await?;
     Ok(step(&removed, limit))
 }
 
 async fn links(tx: &mut Tx, cutoff: Timestamp, limit: usize, actor: &Actor) -> Result<GcStep, Error> {
-    let removed = tx
-        .query(
-            "DELETE FROM link WHERE referenced = 0 AND touched_at <= $1 AND (repository_id, digest) IN (
-                 SELECT l.repository_id, l.digest FROM link l
-                 WHERE l.referenced = 0 AND l.touched_at <= $1
-                   AND (l.state = 'deleted' OR NOT EXISTS (
-                       SELECT 1 FROM edge e WHERE e.repository_id = l.repository_id AND e.target = l.digest))
-                 ORDER BY l.touched_at LIMIT $2)
-             RETURNING repository_id, domain, digest, 0",
-            &[cutoff.into(), rows(limit).into()],
-            removed_row,
-        )
-        .await?;
-    for row in &removed {
-        tx.execute(
-            "UPDATE blob SET linked = 0 WHERE domain = $1 AND digest = $2
-               AND NOT EXISTS (SELECT 1 FROM link WHERE domain = $1 AND digest = $2)",
-            &[row.domain.into(), (&row.digest).into()],
-        )
-        .await?;
-    }
+    let sql = format!(
+        "SELECT l.repository_id, l.domain, l.digest, 0 FROM link l
+         WHERE l.referenced = 0 AND l.touched_at <= $1
+           AND (l.state = 'deleted' OR NOT EXISTS (
+               SELECT 1 FROM edge e WHERE e.repository_id = l.repository_id AND e.target = l.digest))
+         ORDER BY l.touched_at LIMIT $2{}",
+        tx.for_update_skipping()
+    );
+    let removed = tx.query(&sql, &[cutoff.into(), rows(limit).into()], removed_row).await?;
+    let links: Vec<Vec<Value<'_>>> =
+        removed.iter().map(|row| vec![row.repository.into(), (&row.digest).into()]).collect();
+    tx.execute_each("DELETE FROM link WHERE repository_id = $1 AND digest = $2", &links).await?;
+    let blobs = keys_of(&removed);
+    tx.lock_each("SELECT 1 FROM blob WHERE domain = $1 AND digest = $2", &blobs).await?;
+    tx.execute_each(
+        "UPDATE blob SET linked = 0 WHERE domain = $1 AND digest = $2
+           AND NOT EXISTS (SELECT 1 FROM link WHERE domain = $1 AND digest = $2)",
+        &blobs,
+    )
+    .await?;
     tell(tx, "link", &removed, actor).await?;
     Ok(step(&removed, limit))
 }
 
 async fn blobs(tx: &mut Tx, cutoff: Timestamp, limit: usize, actor: &Actor) -> Result<GcStep, Error> {
-    let removed = tx
-        .query(
-            "DELETE FROM blob WHERE linked = 0 AND touched_at <= $1 AND (domain, digest) IN (
-                 SELECT b.domain, b.digest FROM blob b
-                 WHERE b.linked = 0 AND b.touched_at <= $1
-                   AND NOT EXISTS (SELECT 1 FROM link l WHERE l.domain = b.domain AND l.digest = b.digest)
-                 ORDER BY b.touched_at LIMIT $2)
-             RETURNING 0, domain, digest, size, location",
-            &[cutoff.into(), rows(limit).into()],
-            |row| Ok((removed_row(row)?, row.get::<Option<String>>(4)?)),
-        )
+    let sql = format!(
+        "SELECT 0, b.domain, b.digest, b.size, b.location FROM blob b
+         WHERE b.linked = 0 AND b.touched_at <= $1
+           AND NOT EXISTS (SELECT 1 FROM link l WHERE l.domain = b.domain AND l.digest = b.digest)
+         ORDER BY b.touched_at LIMIT $2{}",
+        tx.for_update_skipping()
+    );
+    let found = tx
+        .query(&sql, &[cutoff.into(), rows(limit).into()], |row| Ok((removed_row(row)?, row.get::<Option<String>>(4)?)))
         .await?;
-    for (row, key) in &removed {
-        match key {
-            Some(key) => add_garbage(tx, key, Some(row.bytes)).await?,
-            None => {
-                tx.execute(
-                    "DELETE FROM blob_body WHERE domain = $1 AND digest = $2",
-                    &[row.domain.into(), (&row.digest).into()],
-                )
-                .await?;
-            }
+    for (row, key) in &found {
+        if let Some(key) = key {
+            add_garbage(tx, key, Some(row.bytes)).await?;
         }
     }
-    let removed: Vec<Removed> = removed.into_iter().map(|(row, _)| row).collect();
+    let removed: Vec<Removed> = found.into_iter().map(|(row, _)| row).collect();
+    let blobs = keys_of(&removed);
+    tx.execute_each("DELETE FROM blob WHERE domain = $1 AND digest = $2", &blobs).await?;
+    tx.execute_each("DELETE FROM blob_body WHERE domain = $1 AND digest = $2", &blobs).await?;
     tell(tx, "blob", &removed, actor).await?;
     Ok(step(&removed, limit))
+}
+
+/// Domain and digest of each, once, in order, so that two who lock them cannot wait for each other.
+fn keys_of(removed: &[Removed]) -> Vec<Vec<Value<'_>>> {
+    let keys: BTreeSet<(i64, &Digest)> = removed.iter().map(|row| (row.domain, &row.digest)).collect();
+    keys.into_iter().map(|(domain, digest)| vec![domain.into(), digest.into()]).collect()
 }
 
 fn removed_row(row: &Row<'_>) -> Result<Removed, Error> {
@@ -328,6 +332,7 @@ fn step(removed: &[Removed], limit: usize) -> GcStep {
 /// Writes an event for each; those of a repository name it.
 async fn tell(tx: &mut Tx, kind: &str, removed: &[Removed], actor: &Actor) -> Result<(), Error> {
     let mut names: HashMap<i64, Option<String>> = HashMap::new();
+    let mut events = Vec::with_capacity(removed.len());
     for row in removed {
         let name = match names.get(&row.repository) {
             Some(name) => name.clone(),
@@ -341,9 +346,9 @@ async fn tell(tx: &mut Tx, kind: &str, removed: &[Removed], actor: &Actor) -> Re
         };
         let mut event = NewEvent::new(Action::GcDeleted, actor).digest(&row.digest);
         event.repository = name;
-        event::append(tx, &event.detail(serde_json::json!({ "kind": kind }))).await?;
+        events.push(event.detail(serde_json::json!({ "kind": kind })));
     }
-    Ok(())
+    event::append_all(tx, &events).await
 }
 
 /// `closing` is 1 when what is in deleted repositories counts as deleted at or before `cutoff`, else 0.

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::event::{self, Action, NewEvent};
 use crate::subject;
 use crate::tx::{Row, Tx};
-use crate::value::limit as rows;
+use crate::value::{Value, limit as rows};
 
 /// A grant to be given. Verbs and patterns are the caller's, checked by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +74,7 @@ impl Db {
         let actor = actor.clone();
         self.write(move |tx| {
             Box::pin(async move {
+                subject::begin_change(tx);
                 if let Some(id) = grant.subject {
                     let there =
                         tx.optional("SELECT 1 FROM subject WHERE id = $1", &[id.into()], |_| Ok(())).await?.is_some();
@@ -94,7 +95,7 @@ impl Db {
 
     /// The grant of this row.
     pub async fn grant(&self, id: i64) -> Result<Option<GrantRow>, Error> {
-        self.read(move |tx| Box::pin(async move { find(tx, id).await })).await
+        self.read_single(move |tx| Box::pin(async move { find(tx, id).await })).await
     }
 
     /// Grants in the order of their rows, after `after`: of one subject (`Some(None)`: of anyone), or all.
@@ -104,7 +105,7 @@ impl Db {
         after: Option<i64>,
         limit: usize,
     ) -> Result<Vec<GrantRow>, Error> {
-        self.read(move |tx| {
+        self.read_single(move |tx| {
             Box::pin(async move {
                 let (after, limit) = (after.unwrap_or(i64::MIN), rows(limit));
                 match of {
@@ -113,10 +114,10 @@ impl Db {
                         tx.query(&sql, &[after.into(), limit.into()], grant).await
                     }
                     Some(subject) => {
-                        let sql = format!(
-                            "{SELECT} WHERE g.subject_id IS NOT DISTINCT FROM $1 AND g.id > $2 ORDER BY g.id LIMIT $3"
-                        );
-                        tx.query(&sql, &[subject.into(), after.into(), limit.into()], grant).await
+                        let sql = format!("{SELECT} WHERE g.id > $1 AND {} ORDER BY g.id LIMIT $2", is(subject, 3));
+                        let values: Vec<Value<'_>> =
+                            [after.into(), limit.into()].into_iter().chain(subject.map(Value::from)).collect();
+                        tx.query(&sql, &values, grant).await
                     }
                 }
             })
@@ -129,6 +130,7 @@ impl Db {
         let actor = actor.clone();
         self.write(move |tx| {
             Box::pin(async move {
+                subject::begin_change(tx);
                 let Some(grant) = find(tx, id).await? else { return Ok(false) };
                 remove(tx, &[grant], &actor).await?;
                 Ok(true)
@@ -142,13 +144,10 @@ impl Db {
         let actor = actor.clone();
         self.write(move |tx| {
             Box::pin(async move {
-                let grants = tx
-                    .query(
-                        &format!("{SELECT} WHERE g.subject_id IS NOT DISTINCT FROM $1 ORDER BY g.id"),
-                        &[subject.into()],
-                        grant,
-                    )
-                    .await?;
+                subject::begin_change(tx);
+                let sql = format!("{SELECT} WHERE {} ORDER BY g.id", is(subject, 1));
+                let values: Vec<Value<'_>> = subject.map(Value::from).into_iter().collect();
+                let grants = tx.query(&sql, &values, grant).await?;
                 remove(tx, &grants, &actor).await?;
                 Ok(grants.len() as u64)
             })
@@ -157,18 +156,24 @@ impl Db {
     }
 }
 
+/// The condition that a grant is this subject's, or anyone's: in two forms, because PostgreSQL looks up neither in an index
+/// when they are one.
+fn is(subject: Option<i64>, parameter: usize) -> String {
+    if subject.is_some() { format!("g.subject_id = ${parameter}") } else { "g.subject_id IS NULL".to_owned() }
+}
+
 /// The grant that says the same and has not expired, if there is one.
 async fn same(tx: &mut Tx, grant: &NewGrant) -> Result<Option<i64>, Error> {
     let tags = serde_json::json!(grant.tags).to_string();
-    tx.optional(
-        "SELECT id FROM access_grant
-         WHERE subject_id IS NOT DISTINCT FROM $1 AND verbs = $2 AND repository = $3 AND tags = $4
-             AND (expires_at IS NULL OR expires_at > $5)
-         ORDER BY id LIMIT 1",
-        &[grant.subject.into(), (&grant.verbs).into(), (&grant.repository).into(), (&tags).into(), tx.now().into()],
-        |row| row.get(0),
-    )
-    .await
+    let sql = format!(
+        "SELECT g.id FROM access_grant g
+         WHERE g.verbs = $1 AND g.repository = $2 AND g.tags = $3 AND (g.expires_at IS NULL OR g.expires_at > $4) AND {}
+         ORDER BY g.id LIMIT 1",
+        is(grant.subject, 5)
+    );
+    let values: [Value<'_>; 4] = [(&grant.verbs).into(), (&grant.repository).into(), (&tags).into(), tx.now().into()];
+    let values: Vec<Value<'_>> = values.into_iter().chain(grant.subject.map(Value::from)).collect();
+    tx.optional(&sql, &values, |row| row.get(0)).await
 }
 
 /// Writes a grant, with its event.

@@ -69,7 +69,7 @@ impl Db {
 
     /// The hold that ends last, if one runs.
     pub async fn active_hold(&self) -> Result<Option<HoldRow>, Error> {
-        self.read(|tx| {
+        self.read_single(|tx| {
             Box::pin(async move {
                 tx.optional(
                     "SELECT id, purpose, created_at, expires_at FROM hold

@@ -41,13 +41,15 @@ impl Db {
                 if reserved > 0 {
                     return Ok(Reserve::New);
                 }
-                let (other, status, answer) = tx
-                    .one(
+                let found = tx
+                    .optional(
                         "SELECT request_hash, status, answer FROM idempotency WHERE owner = $1 AND key = $2",
                         &[(&owner).into(), (&key).into()],
                         |row| Ok((row.get::<Bytes>(0)?, row.get::<Option<i64>>(1)?, row.get::<Option<Bytes>>(2)?)),
                     )
                     .await?;
+                // Given back in between.
+                let Some((other, status, answer)) = found else { return Err(tx.again()) };
                 Ok(match status {
                     _ if other != hash => Reserve::Mismatch,
                     None => Reserve::Running,

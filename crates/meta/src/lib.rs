@@ -22,6 +22,7 @@ mod grant;
 mod hold;
 mod idempotency;
 mod link;
+mod lock;
 mod manifest;
 mod migrations;
 mod postgres;

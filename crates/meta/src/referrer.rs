@@ -40,7 +40,7 @@ impl Db {
     ) -> Result<Vec<ReferrerRow>, Error> {
         let (repository, subject) = (repository.clone(), subject.clone());
         let after = after.and_then(|text| Digest::parse(text).ok());
-        self.read(move |tx| {
+        self.read_single(move |tx| {
             Box::pin(async move {
                 let mut text = 0;
                 let found = tx

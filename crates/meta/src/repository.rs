@@ -6,6 +6,7 @@ use crate::actor::Actor;
 use crate::db::Db;
 use crate::error::Error;
 use crate::event::{self, Action, NewEvent};
+use crate::lock::Hold;
 use crate::subject;
 use crate::tx::Tx;
 use crate::value::limit as rows;
@@ -57,7 +58,7 @@ pub(crate) async fn find(tx: &mut Tx, name: &RepositoryName) -> Result<Option<Re
     .await
 }
 
-/// The repository, created if it is not there.
+/// The repository, created if it is not there. It is not deleted meanwhile, because of [`crate::lock::Lock::Repository`].
 pub(crate) async fn ensure(tx: &mut Tx, name: &RepositoryName, actor: &Actor) -> Result<RepositoryId, Error> {
     if let Some(found) = find(tx, name).await? {
         return Ok(found);
@@ -68,14 +69,17 @@ pub(crate) async fn ensure(tx: &mut Tx, name: &RepositoryName, actor: &Actor) ->
         &[FIRST_DOMAIN.into(), name.into(), tx.now().into(), (&actor.name).into()],
     )
     .await?;
-    find(tx, name).await?.ok_or(Error::Busy)
+    match find(tx, name).await? {
+        Some(found) => Ok(found),
+        None => Err(tx.again()),
+    }
 }
 
 impl Db {
     /// Whether anything was ever pushed to the repository since it was last deleted.
     pub async fn repository_exists(&self, name: &RepositoryName) -> Result<bool, Error> {
         let name = name.clone();
-        self.read(move |tx| Box::pin(async move { Ok(find(tx, &name).await?.is_some()) })).await
+        self.read_single(move |tx| Box::pin(async move { Ok(find(tx, &name).await?.is_some()) })).await
     }
 
     /// Names in byte order, after `last`, that lie in one of `ranges` (from, up to but without), which are in order and
@@ -105,7 +109,7 @@ impl Db {
     /// All repositories in byte order of their names, after `last`.
     pub async fn repository_rows(&self, last: Option<&str>, limit: usize) -> Result<Vec<RepositoryRow>, Error> {
         let last = last.unwrap_or_default().to_owned();
-        self.read(move |tx| {
+        self.read_single(move |tx| {
             Box::pin(async move {
                 tx.query(
                     "SELECT name, created_at, created_by FROM repository
@@ -131,7 +135,7 @@ impl Db {
         let (name, actor) = (name.clone(), actor.clone());
         self.write(move |tx| {
             Box::pin(async move {
-                subject::check_decision(tx, &actor).await?;
+                subject::check_decision(tx, &actor, &name, Hold::Exclusive).await?;
                 let changed = tx
                     .execute(
                         "UPDATE repository SET deleted_at = $1, deleted_by = $2 WHERE name = $3 AND deleted_at IS NULL",

@@ -77,6 +77,7 @@ impl Db {
         let actor = actor.clone();
         self.write(move |tx| {
             Box::pin(async move {
+                subject::begin_change(tx);
                 let created = tx
                     .execute(
                         "INSERT INTO subject (name, kind, namespace, administrator, disabled, epoch, created_at, expires_at)
@@ -143,6 +144,7 @@ impl Db {
         let (name, hash, actor) = (name.to_owned(), secret_hash.to_owned(), actor.clone());
         self.write(move |tx| {
             Box::pin(async move {
+                subject::begin_change(tx);
                 let Some(robot) = find(tx, &name).await? else { return Ok(None) };
                 let stay = match older {
                     OlderSecrets::KeepNewest => OLDER_SECRETS,
@@ -179,6 +181,7 @@ impl Db {
         let (name, actor) = (name.to_owned(), actor.clone());
         self.write(move |tx| {
             Box::pin(async move {
+                subject::begin_change(tx);
                 let Some(id) = subject::find(tx, SubjectKind::Robot, &name).await? else { return Ok(None) };
                 if subject::set_disabled(tx, id, disabled).await? {
                     let action = if disabled { Action::RobotDisable } else { Action::RobotEnable };
@@ -196,6 +199,7 @@ impl Db {
         let (name, actor) = (name.to_owned(), actor.clone());
         self.write(move |tx| {
             Box::pin(async move {
+                subject::begin_change(tx);
                 let Some(id) = subject::find(tx, SubjectKind::Robot, &name).await? else { return Ok(false) };
                 subject::remove(tx, id).await?;
                 event::append(tx, &NewEvent::new(Action::RobotRemove, &actor).reference(&name)).await?;

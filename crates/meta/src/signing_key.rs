@@ -54,7 +54,7 @@ impl Db {
 
     /// All keys, the oldest first. They are few.
     pub async fn signing_keys(&self) -> Result<Vec<SigningKeyRow>, Error> {
-        self.read(|tx| {
+        self.read_single(|tx| {
             Box::pin(async move {
                 tx.query(
                     "SELECT id, purpose, wrapped, created_at, retired_at FROM signing_key ORDER BY created_at, id",

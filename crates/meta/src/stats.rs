@@ -21,4 +21,8 @@ pub struct Stats {
     pub synced_transactions: u64,
     /// Statements, those of reads included; BEGIN, COMMIT and settings are not counted.
     pub statements: u64,
+    /// Exchanges with the server: 0 where there is none.
+    pub round_trips: u64,
+    /// Transactions that were run again, because others were in their way or their connection was lost.
+    pub retries: u64,
 }

@@ -1,11 +1,12 @@
 //! Subjects: users and robots under one set of names, and what rights are computed from.
 
-use oci::Timestamp;
+use oci::{RepositoryName, Timestamp};
 
 use crate::actor::Actor;
 use crate::db::Db;
 use crate::error::Error;
 use crate::grant::{self, GrantRow};
+use crate::lock::{Hold, Lock};
 use crate::robot::{self, SecretRow};
 use crate::tx::{Row, Tx};
 use crate::upload;
@@ -81,17 +82,17 @@ pub struct CredentialRow {
 impl Db {
     /// All subjects, in the order of their rows.
     pub async fn subjects(&self) -> Result<Vec<SubjectRow>, Error> {
-        self.read(|tx| Box::pin(async move { all(tx).await })).await
+        self.read_single(|tx| Box::pin(async move { all(tx).await })).await
     }
 
     /// All grants, in the order of their rows.
     pub async fn grants(&self) -> Result<Vec<GrantRow>, Error> {
-        self.read(|tx| Box::pin(async move { grant::all(tx).await })).await
+        self.read_single(|tx| Box::pin(async move { grant::all(tx).await })).await
     }
 
     /// A number that rises with every change of subjects and grants.
     pub async fn policy_epoch(&self) -> Result<i64, Error> {
-        self.read(|tx| Box::pin(async move { epoch(tx).await })).await
+        self.read_single(|tx| Box::pin(async move { epoch(tx).await })).await
     }
 
     /// Subjects, grants and epoch, on one state.
@@ -126,7 +127,9 @@ impl Db {
     }
 
     /// Keeps when subjects last logged in; earlier than what is kept is ignored. Unsynced.
-    pub async fn set_last_login(&self, logins: Vec<(i64, Timestamp)>) -> Result<(), Error> {
+    pub async fn set_last_login(&self, mut logins: Vec<(i64, Timestamp)>) -> Result<(), Error> {
+        // In order, so that two who do this cannot wait for each other.
+        logins.sort_unstable();
         self.write_unsynced(move |tx| {
             Box::pin(async move {
                 for (id, at) in logins {
@@ -149,14 +152,34 @@ pub(crate) async fn change_policy(tx: &mut Tx) -> Result<(), Error> {
     tx.execute("UPDATE store SET policy_epoch = policy_epoch + 1 WHERE id = 1", &[]).await.map(drop)
 }
 
-/// Fails with [`Error::Outdated`] if rights have changed since it was decided that the actor may. Asked in the transaction
-/// of the change. On PostgreSQL this text ends in `FOR SHARE`, so that no revocation commits before the change does;
-/// SQLite has one writer.
-pub(crate) async fn check_decision(tx: &mut Tx, actor: &Actor) -> Result<(), Error> {
+/// Called first by every transaction that changes subjects or grants: one at a time, and none while a change is under way
+/// that was decided by the rules of now.
+pub(crate) fn begin_change(tx: &mut Tx) {
+    tx.lock(&Lock::Policy(Hold::Exclusive));
+}
+
+/// Called first by every transaction that changes a repository. Fails with [`Error::Outdated`] if rights have changed since
+/// it was decided that the actor may; they do not change before the transaction ends.
+pub(crate) async fn check_decision(
+    tx: &mut Tx,
+    actor: &Actor,
+    repository: &RepositoryName,
+    hold: Hold,
+) -> Result<(), Error> {
+    if actor.policy_epoch.is_some() {
+        tx.lock(&Lock::Policy(Hold::Shared));
+    }
+    tx.lock(&Lock::Repository(repository, hold));
     match actor.policy_epoch {
         Some(decided) if epoch(tx).await? != decided => Err(Error::Outdated),
         _ => Ok(()),
     }
+}
+
+/// Fails with [`Error::Outdated`] where the store's epoch, read in the same statement as what was asked for, is not the one of
+/// the rules by which it was decided that the caller may ask.
+pub(crate) fn check_epoch(epoch: i64, decided: Option<i64>) -> Result<(), Error> {
+    if decided.is_none_or(|decided| decided == epoch) { Ok(()) } else { Err(Error::Outdated) }
 }
 
 /// The row of a subject of this kind and name.

@@ -7,10 +7,12 @@ use crate::actor::Actor;
 use crate::db::Db;
 use crate::error::Error;
 use crate::event::{self, Action, NewEvent};
+use crate::lock::Hold;
+use crate::manifest::TagChange;
 use crate::repository::{self, RepositoryId};
 use crate::subject;
 use crate::tx::Tx;
-use crate::value::limit as rows;
+use crate::value::{Value, limit as rows};
 
 /// The end of [`Db::delete_tag`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +77,7 @@ impl Db {
         limit: usize,
     ) -> Result<Vec<TagRow>, Error> {
         let (name, last) = (repository.clone(), last.unwrap_or_default().to_owned());
-        self.read(move |tx| {
+        self.read_single(move |tx| {
             Box::pin(async move {
                 tx.query(
                     "SELECT t.name, t.digest, m.media_type, m.size, t.pushed_at, t.pushed_by
@@ -114,7 +116,7 @@ impl Db {
         let precondition = precondition.clone();
         self.write(move |tx| {
             Box::pin(async move {
-                subject::check_decision(tx, &actor).await?;
+                subject::check_decision(tx, &actor, &name, Hold::Exclusive).await?;
                 let Some(repository) = repository::find(tx, &name).await? else { return Ok(DeleteTag::Unknown) };
                 let Some(digest) = open(tx, repository, &tag).await? else { return Ok(DeleteTag::Unknown) };
                 if !precondition.holds(Some(&digest)) {
@@ -150,39 +152,68 @@ pub(crate) async fn pointing_to(tx: &mut Tx, repository: RepositoryId, digest: &
     .await
 }
 
-/// Points the tag, which points to `old` now, to `new`, with the event.
+/// Points tags, which point to what each change says now, to `new`, with the events.
 pub(crate) async fn set(
     tx: &mut Tx,
     repository: RepositoryId,
     name: &RepositoryName,
-    tag: &Tag,
-    old: Option<&Digest>,
+    changes: &[TagChange],
     new: &Digest,
     actor: &Actor,
 ) -> Result<(), Error> {
-    if old.is_some() {
-        close(tx, repository, tag, Some(new), actor).await?;
-    }
-    tx.execute(
+    let now = tx.now();
+    let moved: Vec<Vec<Value<'_>>> = changes
+        .iter()
+        .filter(|change| change.old.is_some())
+        .map(|change| closing(repository, &change.tag, Some(new), now, actor))
+        .collect();
+    tx.execute_each(CLOSE, &moved).await?;
+    let opened: Vec<Vec<Value<'_>>> = changes
+        .iter()
+        .map(|change| {
+            vec![
+                repository.id.into(),
+                (&change.tag).into(),
+                new.into(),
+                change.old.as_ref().into(),
+                now.into(),
+                (&actor.name).into(),
+                (&actor.source).into(),
+            ]
+        })
+        .collect();
+    tx.execute_each(
         "INSERT INTO tag (repository_id, name, digest, state, old_digest, pushed_at, pushed_by, pushed_from)
          VALUES ($1, $2, $3, 'live', $4, $5, $6, $7)",
-        &[
-            repository.id.into(),
-            tag.into(),
-            new.into(),
-            old.into(),
-            tx.now().into(),
-            (&actor.name).into(),
-            (&actor.source).into(),
-        ],
+        &opened,
     )
     .await?;
-    let (action, detail) = match old {
-        None => (Action::TagCreate, serde_json::json!({ "new": new.as_str() })),
-        Some(old) => (Action::TagMove, serde_json::json!({ "old": old.as_str(), "new": new.as_str() })),
-    };
-    let event = NewEvent::new(action, actor).repository(name).reference(tag.as_str()).digest(new);
-    event::append(tx, &event.detail(detail)).await
+    let events: Vec<NewEvent> = changes
+        .iter()
+        .map(|change| {
+            let (action, detail) = match &change.old {
+                None => (Action::TagCreate, serde_json::json!({ "new": new.as_str() })),
+                Some(old) => (Action::TagMove, serde_json::json!({ "old": old.as_str(), "new": new.as_str() })),
+            };
+            let event = NewEvent::new(action, actor).repository(name).reference(change.tag.as_str()).digest(new);
+            event.detail(detail)
+        })
+        .collect();
+    event::append_all(tx, &events).await
+}
+
+const CLOSE: &str =
+    "UPDATE tag SET state = 'deleted', new_digest = $1, closed_at = $2, closed_by = $3, closed_from = $4
+     WHERE repository_id = $5 AND name = $6 AND closed_at IS NULL";
+
+fn closing<'a>(
+    repository: RepositoryId,
+    tag: &'a Tag,
+    new: Option<&'a Digest>,
+    now: Timestamp,
+    actor: &'a Actor,
+) -> Vec<Value<'a>> {
+    vec![new.into(), now.into(), (&actor.name).into(), (&actor.source).into(), repository.id.into(), tag.into()]
 }
 
 /// Closes the open row of the tag. `new` is what it comes to point to, none when it is deleted.
@@ -193,11 +224,6 @@ pub(crate) async fn close(
     new: Option<&Digest>,
     actor: &Actor,
 ) -> Result<(), Error> {
-    tx.execute(
-        "UPDATE tag SET state = 'deleted', new_digest = $1, closed_at = $2, closed_by = $3, closed_from = $4
-         WHERE repository_id = $5 AND name = $6 AND closed_at IS NULL",
-        &[new.into(), tx.now().into(), (&actor.name).into(), (&actor.source).into(), repository.id.into(), tag.into()],
-    )
-    .await
-    .map(drop)
+    let values = closing(repository, tag, new, tx.now(), actor);
+    tx.execute(CLOSE, &values).await.map(drop)
 }

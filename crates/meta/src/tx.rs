@@ -6,6 +6,8 @@ use std::pin::Pin;
 use oci::Timestamp;
 
 use crate::error::Error;
+use crate::lock::Lock;
+use crate::postgres::PostgresTx;
 use crate::sqlite::SqliteTx;
 use crate::value::{Cell, Column, Value};
 
@@ -16,11 +18,14 @@ pub type TxFuture<'t, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send 
 ///
 /// Statements are written once for all engines: standard SQL with `$1`, `$2`… numbered in the order of their first use,
 /// flags as 0 and 1, conditions in the select list inside `CASE`. Two texts only where engines must differ. On SQLite a
-/// statement finishes before its future returns, so the body of a transaction never waits there.
+/// statement finishes before its future returns, so the body of a transaction never waits there. On PostgreSQL each is an
+/// exchange with the server.
 #[derive(Debug)]
 pub enum Tx {
     /// SQLite: the connection of the writer, or of a reader.
     Sqlite(SqliteTx),
+    /// PostgreSQL: a connection of the pool.
+    Postgres(PostgresTx),
 }
 
 impl Tx {
@@ -28,6 +33,7 @@ impl Tx {
     pub fn now(&self) -> Timestamp {
         match self {
             Self::Sqlite(tx) => tx.now(),
+            Self::Postgres(tx) => tx.now(),
         }
     }
 
@@ -36,6 +42,79 @@ impl Tx {
     pub fn abandon(&mut self) {
         match self {
             Self::Sqlite(tx) => tx.abandon(),
+            Self::Postgres(tx) => tx.abandon(),
+        }
+    }
+
+    /// The error with which a body asks to be run again from the start: another transaction came in between two of its
+    /// statements. SQLite has one writer, so there it cannot be, and the caller gets the error.
+    pub(crate) fn again(&mut self) -> Error {
+        match self {
+            Self::Sqlite(_) => Error::Busy,
+            Self::Postgres(tx) => tx.again(),
+        }
+    }
+
+    /// Takes a lock to the end of the transaction, before its next statement. SQLite has one writer.
+    pub(crate) fn lock(&mut self, lock: &Lock<'_>) {
+        if let Self::Postgres(tx) = self {
+            tx.lock(lock);
+        }
+    }
+
+    /// Says that the transaction goes on to write events.
+    pub(crate) fn announce_events(&mut self) {
+        if let Self::Postgres(tx) = self {
+            tx.announce_events();
+        }
+    }
+
+    /// The end of a SELECT whose rows are locked: waits for others who have locked them, and sees what they have committed.
+    pub(crate) fn for_update(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "",
+            Self::Postgres(_) => " FOR UPDATE",
+        }
+    }
+
+    /// The end of a SELECT whose rows are kept from being deleted.
+    pub(crate) fn for_key_share(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "",
+            Self::Postgres(_) => " FOR KEY SHARE",
+        }
+    }
+
+    /// Locks the rows that a SELECT finds for each of these rows of values: what follows sees what others have committed
+    /// about them. SQLite has one writer.
+    pub(crate) async fn lock_each(&mut self, select: &str, rows: &[Vec<Value<'_>>]) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(tx) => tx.execute_each(&format!("{select} FOR UPDATE"), rows).await.map(drop),
+        }
+    }
+
+    /// The end of a SELECT whose rows are locked, without those that others have locked.
+    pub(crate) fn for_update_skipping(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "",
+            Self::Postgres(_) => " FOR UPDATE SKIP LOCKED",
+        }
+    }
+
+    /// Runs a statement once for each of these rows of values; how many rows each changed or found.
+    pub(crate) async fn execute_each(&mut self, sql: &str, rows: &[Vec<Value<'_>>]) -> Result<Vec<u64>, Error> {
+        match self {
+            Self::Sqlite(tx) => rows.iter().map(|values| tx.execute(sql, values)).collect(),
+            Self::Postgres(tx) => tx.execute_each(sql, rows).await,
+        }
+    }
+
+    /// Runs a SELECT once for each of these rows of values; how many rows each found.
+    pub(crate) async fn find_each(&mut self, sql: &str, rows: &[Vec<Value<'_>>]) -> Result<Vec<u64>, Error> {
+        match self {
+            Self::Sqlite(tx) => rows.iter().map(|values| Ok(tx.query(sql, values, |_| Ok(()))?.len() as u64)).collect(),
+            Self::Postgres(tx) => tx.execute_each(sql, rows).await,
         }
     }
 
@@ -43,6 +122,7 @@ impl Tx {
     pub async fn execute(&mut self, sql: &str, values: &[Value<'_>]) -> Result<u64, Error> {
         match self {
             Self::Sqlite(tx) => tx.execute(sql, values),
+            Self::Postgres(tx) => tx.execute(sql, values).await,
         }
     }
 
@@ -55,6 +135,7 @@ impl Tx {
     ) -> Result<Vec<T>, Error> {
         match self {
             Self::Sqlite(tx) => tx.query(sql, values, map),
+            Self::Postgres(tx) => tx.query(sql, values, map).await,
         }
     }
 
@@ -67,6 +148,7 @@ impl Tx {
     ) -> Result<Option<T>, Error> {
         match self {
             Self::Sqlite(tx) => Ok(tx.query(sql, values, map)?.pop()),
+            Self::Postgres(tx) => Ok(tx.query(sql, values, map).await?.pop()),
         }
     }
 
@@ -85,6 +167,8 @@ impl Tx {
 pub enum Row<'r> {
     /// Of SQLite.
     Sqlite(&'r rusqlite::Row<'r>),
+    /// Of PostgreSQL.
+    Postgres(&'r tokio_postgres::Row),
 }
 
 impl Row<'_> {
@@ -104,6 +188,7 @@ impl Row<'_> {
                     ValueRef::Real(_) => return Err(Error::corrupt("a row holds a fraction")),
                 })
             }
+            Self::Postgres(row) => T::read(row.try_get(place).map_err(|error| Error::db("reading a column", error))?),
         }
     }
 }

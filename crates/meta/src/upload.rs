@@ -7,8 +7,9 @@ use oci::{Algorithm, RepositoryName, Timestamp};
 
 use crate::db::Db;
 use crate::error::Error;
+use crate::lock::Lock;
 use crate::tx::{Row, Tx};
-use crate::value::{limit as rows, size};
+use crate::value::{Value, limit as rows, size};
 
 /// An upload session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +69,7 @@ impl Db {
         let (id, repository) = (id.to_owned(), repository.clone());
         self.write_unsynced(move |tx| {
             Box::pin(async move {
+                tx.lock(&Lock::Uploads(owner));
                 let open = tx
                     .one(
                         "SELECT COUNT(*) FROM (SELECT 1 FROM upload WHERE owner = $1 LIMIT $2) AS few",
@@ -100,7 +102,7 @@ impl Db {
     /// The session, whoever uses it at the moment; `None` unless it is of this owner in this repository.
     pub async fn upload(&self, repository: &RepositoryName, id: &str, owner: i64) -> Result<Option<UploadRow>, Error> {
         let (repository, id) = (repository.clone(), id.to_owned());
-        self.read(move |tx| Box::pin(async move { find(tx, &repository, &id, owner).await })).await
+        self.read_single(move |tx| Box::pin(async move { find(tx, &repository, &id, owner).await })).await
     }
 
     /// Takes the session for `holder` (an id of the request) for so long, unless another holder's lease is running.
@@ -271,20 +273,22 @@ impl Db {
     pub async fn expire_uploads(&self, cutoff: Timestamp, limit: usize) -> Result<u64, Error> {
         self.write_unsynced(move |tx| {
             Box::pin(async move {
-                let keys = tx
-                    .query(
-                        "DELETE FROM upload WHERE id IN (
-                             SELECT id FROM upload
-                             WHERE touched_at <= $1 AND (lease_holder IS NULL OR lease_until <= $2)
-                             ORDER BY touched_at LIMIT $3)
-                         RETURNING location, received",
-                        &[cutoff.into(), tx.now().into(), rows(limit).into()],
-                        |row| Ok((row.get::<Option<String>>(0)?, row.get::<u64>(1)?)),
-                    )
+                let sql = format!(
+                    "SELECT id, location, received FROM upload
+                     WHERE touched_at <= $1 AND (lease_holder IS NULL OR lease_until <= $2)
+                     ORDER BY touched_at LIMIT $3{}",
+                    tx.for_update_skipping()
+                );
+                let ended = tx
+                    .query(&sql, &[cutoff.into(), tx.now().into(), rows(limit).into()], |row| {
+                        Ok((row.get::<String>(0)?, (row.get::<Option<String>>(1)?, row.get::<u64>(2)?)))
+                    })
                     .await?;
-                let ended = keys.len() as u64;
-                discard(tx, keys).await?;
-                Ok(ended)
+                let ids: Vec<Vec<Value<'_>>> = ended.iter().map(|(id, _)| vec![id.into()]).collect();
+                tx.execute_each("DELETE FROM upload WHERE id = $1", &ids).await?;
+                let number = ended.len() as u64;
+                discard(tx, ended.into_iter().map(|(_, key)| key).collect()).await?;
+                Ok(number)
             })
         })
         .await
@@ -292,8 +296,10 @@ impl Db {
 
     /// How many sessions are open: for metrics, counts the rows.
     pub async fn count_uploads(&self) -> Result<u64, Error> {
-        self.read(|tx| Box::pin(async move { tx.one("SELECT COUNT(*) FROM upload", &[], |row| row.get(0)).await }))
-            .await
+        self.read_single(|tx| {
+            Box::pin(async move { tx.one("SELECT COUNT(*) FROM upload", &[], |row| row.get(0)).await })
+        })
+        .await
     }
 }
 

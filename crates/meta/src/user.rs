@@ -69,7 +69,13 @@ impl Db {
     /// Creates a user; [`Error::Conflict`] when the name is taken. Event `user.add`. Synced.
     pub async fn create_user(&self, user: NewUser, actor: &Actor) -> Result<UserRow, Error> {
         let actor = actor.clone();
-        self.write(move |tx| Box::pin(async move { create(tx, &user, &actor).await })).await
+        self.write(move |tx| {
+            Box::pin(async move {
+                subject::begin_change(tx);
+                create(tx, &user, &actor).await
+            })
+        })
+        .await
     }
 
     /// Creates the first user with a grant (whose `subject` is replaced by it), if there is no user at all. Events
@@ -83,6 +89,7 @@ impl Db {
         let actor = actor.clone();
         self.write(move |tx| {
             Box::pin(async move {
+                subject::begin_change(tx);
                 let other =
                     tx.optional("SELECT 1 FROM subject WHERE kind = $1 LIMIT 1", &["user".into()], |_| Ok(())).await?;
                 if other.is_some() {
@@ -99,7 +106,7 @@ impl Db {
     /// Users in the order of their names, after `after`.
     pub async fn users(&self, after: Option<&str>, limit: usize) -> Result<Vec<UserRow>, Error> {
         let after = after.unwrap_or_default().to_owned();
-        self.read(move |tx| {
+        self.read_single(move |tx| {
             Box::pin(async move {
                 tx.query(
                     "SELECT id, name, administrator, disabled, password_hash, epoch, created_at, last_login_at
@@ -116,7 +123,7 @@ impl Db {
     /// The user of this name.
     pub async fn user(&self, name: &str) -> Result<Option<UserRow>, Error> {
         let name = name.to_owned();
-        self.read(move |tx| Box::pin(async move { find(tx, &name).await })).await
+        self.read_single(move |tx| Box::pin(async move { find(tx, &name).await })).await
     }
 
     /// Gives a user another password, which ends what the old one opened. `false`: no such user. Event
@@ -125,6 +132,7 @@ impl Db {
         let (name, hash, actor) = (name.to_owned(), password_hash.to_owned(), actor.clone());
         self.write(move |tx| {
             Box::pin(async move {
+                subject::begin_change(tx);
                 let changed = tx
                     .execute(
                         "UPDATE subject SET password_hash = $1, epoch = epoch + 1 WHERE name = $2 AND kind = 'user'",
@@ -153,6 +161,7 @@ impl Db {
         let (name, actor) = (name.to_owned(), actor.clone());
         self.write(move |tx| {
             Box::pin(async move {
+                subject::begin_change(tx);
                 let Some(id) = subject::find(tx, SubjectKind::User, &name).await? else {
                     return Ok(UpdateUser::Unknown);
                 };
@@ -179,6 +188,7 @@ impl Db {
         let (name, actor) = (name.to_owned(), actor.clone());
         self.write(move |tx| {
             Box::pin(async move {
+                subject::begin_change(tx);
                 let Some(id) = subject::find(tx, SubjectKind::User, &name).await? else {
                     return Ok(RemoveUser::Unknown);
                 };

@@ -61,7 +61,7 @@ async fn by_digest(
     precondition: &Precondition,
 ) -> Result<DeleteManifest, meta::Error> {
     let rights = access.clone();
-    let may_delete_tag = Box::new(move |tag: &Tag| rights.may_tag(Verb::TagDelete, tag));
+    let may_delete_tag = std::sync::Arc::new(move |tag: &Tag| rights.may_tag(Verb::TagDelete, tag));
     r.db().delete_manifest(access.repository(), digest, may_delete_tag, precondition, &actor(access)).await
 }
 

@@ -16,6 +16,10 @@ pub enum Error {
     /// The input does not have the form the specification asks for.
     #[error(transparent)]
     Oci(#[from] oci::Error),
+    /// Rights have changed since it was decided by them. Nothing was done or told; operations that take a [`crate::Right`]
+    /// decide again and do not give it out.
+    #[error("rights have changed since it was decided by them")]
+    Outdated,
     /// The repository does not exist.
     #[error("the repository does not exist")]
     NameUnknown,
@@ -111,6 +115,14 @@ pub enum Error {
         /// What happened, for the log.
         source: Option<BoxError>,
     },
+    /// The database did not say whether what was asked of it is done. Nothing that it may need was removed.
+    #[error("it is not known whether it was done")]
+    Unsure {
+        /// When to look again, in seconds.
+        retry_after_s: u32,
+        /// What happened, for the log.
+        source: BoxError,
+    },
     /// The stored bytes are not those that were pushed. They were not served.
     #[error("the stored copy of {digest} is damaged")]
     Damaged {
@@ -172,7 +184,10 @@ impl From<meta::Error> for Error {
         match error {
             meta::Error::Full => Self::Full,
             meta::Error::ReadOnly => Self::ReadOnly,
+            meta::Error::Outdated => Self::Outdated,
             meta::Error::Busy => Self::Unavailable { retry_after_s: 1, source: Some(Box::new(error)) },
+            meta::Error::Unavailable { .. } => Self::Unavailable { retry_after_s: 5, source: Some(Box::new(error)) },
+            meta::Error::Unsure { .. } => Self::Unsure { retry_after_s: 5, source: Box::new(error) },
             meta::Error::Conflict { .. } => Self::Conflict { what: error.to_string() },
             _ => Self::Internal(Box::new(error)),
         }

@@ -8,8 +8,9 @@ use meta::{BlobRow, Location};
 use oci::{Digest, Hasher, Reference};
 use policy::{Access, Verb};
 
+use crate::right::Decisions;
 use crate::room::SMALL;
-use crate::{Error, Registry, unknown};
+use crate::{Error, Registry, Right, unknown};
 
 /// A manifest, its bytes verified.
 #[derive(Clone, Debug)]
@@ -55,7 +56,18 @@ pub struct Blob {
 
 /// The manifest under `reference`. Its bytes are hashed before they are given out. Waits, some seconds at most, while much
 /// else is being sent: then [`Error::Unavailable`].
-pub async fn manifest(r: &Registry, access: &Access, reference: &Reference) -> Result<Manifest, Error> {
+pub async fn manifest(r: &Registry, right: &dyn Right, reference: &Reference) -> Result<Manifest, Error> {
+    let mut decisions = Decisions::on(right);
+    loop {
+        let access = decisions.next().await?;
+        match manifest_by(r, &access, reference).await {
+            Err(Error::Outdated) => {}
+            done => return done,
+        }
+    }
+}
+
+async fn manifest_by(r: &Registry, access: &Access, reference: &Reference) -> Result<Manifest, Error> {
     let (who, room) = (access.caller().identity, &r.rooms().pulled);
     let row = read_manifest(r, access, reference, SMALL as u64).await?;
     let (row, bytes, reservation) = match row.bytes {
@@ -96,10 +108,10 @@ async fn read_manifest(
     reference: &Reference,
     longest: u64,
 ) -> Result<meta::ManifestRow, Error> {
-    let repository = access.repository();
+    let (repository, decided) = (access.repository(), access.epoch());
     let row = match reference {
-        Reference::Tag(tag) => r.db().manifest_by_tag(repository, tag, longest).await?,
-        Reference::Digest(digest) => r.db().manifest_by_digest(repository, digest, longest).await?,
+        Reference::Tag(tag) => r.db().manifest_by_tag(repository, tag, longest, decided).await?,
+        Reference::Digest(digest) => r.db().manifest_by_digest(repository, digest, longest, decided).await?,
     };
     match row {
         Some(row) => Ok(row),
@@ -108,31 +120,42 @@ async fn read_manifest(
 }
 
 /// What the manifest under `reference` is, without reading it.
-pub async fn manifest_head(r: &Registry, access: &Access, reference: &Reference) -> Result<ManifestInfo, Error> {
-    let repository = access.repository();
-    let row = match reference {
-        Reference::Tag(tag) => r.db().stat_manifest_by_tag(repository, tag).await?,
-        Reference::Digest(digest) => r.db().stat_manifest_by_digest(repository, digest).await?,
-    };
-    match row {
-        Some(row) => Ok(ManifestInfo { digest: row.digest, media_type: row.media_type, size: row.size }),
-        None => unknown(r, access, Error::ManifestUnknown(reference.clone())).await,
+pub async fn manifest_head(r: &Registry, right: &dyn Right, reference: &Reference) -> Result<ManifestInfo, Error> {
+    let mut decisions = Decisions::on(right);
+    loop {
+        let access = decisions.next().await?;
+        let (repository, decided) = (access.repository(), access.epoch());
+        let row = match reference {
+            Reference::Tag(tag) => r.db().stat_manifest_by_tag(repository, tag, decided).await,
+            Reference::Digest(digest) => r.db().stat_manifest_by_digest(repository, digest, decided).await,
+        };
+        return match row {
+            Err(meta::Error::Outdated) => continue,
+            Err(error) => Err(error.into()),
+            Ok(Some(row)) => Ok(ManifestInfo { digest: row.digest, media_type: row.media_type, size: row.size }),
+            Ok(None) => unknown(r, &access, Error::ManifestUnknown(reference.clone())).await,
+        };
     }
 }
 
 /// Whether the blob is in the repository. A stored copy that is damaged counts as absent for those who may push, so
 /// that they send it again, which heals it.
-pub async fn blob_head(r: &Registry, access: &Access, digest: &Digest) -> Result<BlobInfo, Error> {
-    match look_up(r, access, digest, Trust::Recorded).await {
-        Ok(blob) => Ok(BlobInfo { digest: blob.digest, size: blob.size }),
-        Err(error @ Error::Damaged { .. }) if access.holds(Verb::Push) => {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "a damaged blob is answered as absent to a pusher"
-            );
-            Err(Error::BlobUnknown(digest.clone()))
-        }
-        Err(error) => Err(error),
+pub async fn blob_head(r: &Registry, right: &dyn Right, digest: &Digest) -> Result<BlobInfo, Error> {
+    let mut decisions = Decisions::on(right);
+    loop {
+        let access = decisions.next().await?;
+        return match look_up(r, &access, digest, Trust::Recorded).await {
+            Err(Error::Outdated) => continue,
+            Ok(blob) => Ok(BlobInfo { digest: blob.digest, size: blob.size }),
+            Err(error @ Error::Damaged { .. }) if access.holds(Verb::Push) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a damaged blob is answered as absent to a pusher"
+                );
+                Err(Error::BlobUnknown(digest.clone()))
+            }
+            Err(error) => Err(error),
+        };
     }
 }
 
@@ -140,9 +163,16 @@ pub async fn blob_head(r: &Registry, access: &Access, digest: &Digest) -> Result
 ///
 /// Until a manifest of the repository names it, it is there only for those who may push. To those a 200 is a promise
 /// that it will still be there when they push the manifest, so it is touched first.
-pub async fn blob(r: &Registry, access: &Access, digest: &Digest) -> Result<Blob, Error> {
+pub async fn blob(r: &Registry, right: &dyn Right, digest: &Digest) -> Result<Blob, Error> {
     let trust = if r.settings().verify_reads { Trust::Nothing } else { Trust::Recorded };
-    look_up(r, access, digest, trust).await
+    let mut decisions = Decisions::on(right);
+    loop {
+        let access = decisions.next().await?;
+        match look_up(r, &access, digest, trust).await {
+            Err(Error::Outdated) => {}
+            done => return done,
+        }
+    }
 }
 
 /// What is taken for granted of a file.
@@ -173,7 +203,7 @@ async fn look_up(r: &Registry, access: &Access, digest: &Digest, trust: Trust) -
 
 /// The row of a blob that this caller may read.
 async fn find(r: &Registry, access: &Access, digest: &Digest) -> Result<Option<BlobRow>, Error> {
-    match r.db().blob(access.repository(), digest).await? {
+    match r.db().blob(access.repository(), digest, access.epoch()).await? {
         Some(row) if row.accepted || access.holds(Verb::Push) => Ok(Some(row)),
         // Everybody knows these bytes, and clients name them without having pushed them.
         None if oci::is_empty_json(digest) && r.db().names_blob(access.repository(), digest).await? => {

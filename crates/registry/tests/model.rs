@@ -4,6 +4,7 @@
 //!
 //! `MODEL_SEED` repeats a run, `MODEL_STEPS` sets its length (300).
 
+#![recursion_limit = "256"]
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;

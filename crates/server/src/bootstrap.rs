@@ -64,7 +64,7 @@ pub async fn first_user(state: &AppState, data: &DataDir) -> Result<FirstPasswor
     let made = accounts::add_first_user(&state.registry, &access, hash)
         .await
         .map_err(|error| Error::operation("making the first administrator", error))?;
-    state.rules.reload().await?;
+    state.rules.reload().await.map_err(|error| Error::Database(Box::new(error)))?;
     if made.is_none() {
         remove(&file)?;
         return Ok(FirstPassword::None);

@@ -49,7 +49,7 @@ impl RulesHandle {
     pub async fn open(db: meta::Db) -> Result<Self, Error> {
         let handle =
             Self(Arc::new(Snapshot { db, rules: ArcSwap::default(), reloading: tokio::sync::Mutex::default() }));
-        handle.reload().await?;
+        handle.reload().await.map_err(|error| Error::Database(Box::new(error)))?;
         Ok(handle)
     }
 
@@ -62,7 +62,7 @@ impl RulesHandle {
     ///
     /// # Errors
     /// When the database cannot be read; the old rules stay.
-    pub async fn reload(&self) -> Result<(), Error> {
+    pub async fn reload(&self) -> Result<(), meta::Error> {
         let _alone = self.0.reloading.lock().await;
         self.read().await
     }
@@ -72,14 +72,27 @@ impl RulesHandle {
     ///
     /// # Errors
     /// When the database cannot be read; the old rules stay.
-    pub async fn refresh(&self) -> Result<(), Error> {
+    pub async fn refresh(&self) -> Result<(), meta::Error> {
         let _alone = self.0.reloading.lock().await;
-        let epoch = self.0.db.policy_epoch().await.map_err(|error| Error::Database(Box::new(error)))?;
+        let epoch = self.0.db.policy_epoch().await?;
         if epoch == self.load().epoch() { Ok(()) } else { self.read().await }
     }
 
-    async fn read(&self) -> Result<(), Error> {
-        let rows = self.0.db.rules().await.map_err(|error| Error::Database(Box::new(error)))?;
+    /// The rules that are the database's at this moment, for whatever is decided without a query that compares their epoch.
+    /// Where other servers may change them, that is asked: nothing is decided while the database cannot be reached. Where
+    /// this process makes every change, those at hand are.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn current(&self) -> Result<Arc<Rules>, meta::Error> {
+        if self.0.db.engine() == meta::Engine::Postgres && self.0.db.policy_epoch().await? != self.load().epoch() {
+            self.refresh().await?;
+        }
+        Ok(self.load())
+    }
+
+    async fn read(&self) -> Result<(), meta::Error> {
+        let rows = self.0.db.rules().await?;
         self.0.rules.store(Arc::new(rules(rows)));
         Ok(())
     }

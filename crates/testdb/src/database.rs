@@ -8,11 +8,11 @@ use anyhow::{Context, Result, bail};
 use crate::postgres::programs;
 use crate::process::output;
 
-/// Names the engine that tests run on: `sqlite` (also when it is not set) or `postgres`.
+/// Names what tests run on: `sqlite` (also when it is not set), `postgres`, or `pgbouncer`, which is PostgreSQL by way of that.
 pub const ENGINE: &str = "PORTCULLIS_TEST_DATABASE";
 /// The URL of a database of a PostgreSQL server, as a role that may create databases.
 pub const POSTGRES: &str = "PORTCULLIS_TEST_POSTGRES";
-/// The same by way of pgbouncer in transaction mode. When it is set, databases are used through it.
+/// The same by way of pgbouncer in transaction mode.
 pub const PGBOUNCER: &str = "PORTCULLIS_TEST_PGBOUNCER";
 
 /// What keeps the rows in a run of the tests.
@@ -31,8 +31,8 @@ pub enum Engine {
 pub fn engine() -> Engine {
     match std::env::var(ENGINE).as_deref() {
         Err(std::env::VarError::NotPresent) | Ok("sqlite") => Engine::Sqlite,
-        Ok("postgres") => Engine::Postgres,
-        other => panic!("{ENGINE} is {other:?}; it has to be `sqlite` or `postgres`"),
+        Ok("postgres" | "pgbouncer") => Engine::Postgres,
+        other => panic!("{ENGINE} is {other:?}; it has to be `sqlite`, `postgres` or `pgbouncer`"),
     }
 }
 
@@ -56,9 +56,12 @@ impl Database {
         let name = format!("test_{}_{number}", std::process::id());
         sql(&server, &format!("CREATE DATABASE {name} LOCALE 'C' TEMPLATE template0 STRATEGY file_copy"))?;
         let direct = with_database(&server, &name)?;
-        let url = match std::env::var(PGBOUNCER) {
-            Ok(pooler) => with_database(&pooler, &name)?,
-            Err(_) => direct.clone(),
+        let url = match std::env::var(ENGINE).as_deref() {
+            Ok("pgbouncer") => {
+                let pooler = std::env::var(PGBOUNCER).with_context(|| format!("{PGBOUNCER} is not set"))?;
+                with_database(&pooler, &name)?
+            }
+            _ => direct.clone(),
         };
         Ok(Self { name, server, url, direct })
     }

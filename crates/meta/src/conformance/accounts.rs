@@ -193,7 +193,7 @@ pub async fn decisions(bench: &Bench) {
     outdated(db.finish_upload(&app, None, blob(2, "key-2"), &old).await.map(drop));
     outdated(db.mount_blob(&name("team/other"), &app, &pushed, false, &old).await.map(drop));
     outdated(db.delete_tag(&app, &tag("v"), &FREE, &old).await.map(drop));
-    outdated(db.delete_manifest(&app, &manifest.digest, Box::new(|_| true), &FREE, &old).await.map(drop));
+    outdated(db.delete_manifest(&app, &manifest.digest, Arc::new(|_| true), &FREE, &old).await.map(drop));
     outdated(db.delete_blob(&app, &pushed, &old).await.map(drop));
     outdated(db.delete_repository(&app, &old).await.map(drop));
     assert_eq!(db.events(&EventFilter::default(), None, 100).await.unwrap().len(), before);

@@ -21,22 +21,25 @@ pub async fn graces(bench: &Bench) {
     let plan = db.gc_plan(bench.now(), cutoff, cutoff).await.unwrap();
     assert_eq!(plan, GcPlan { links: 2, blobs: 2, bytes: 3 + 4, garbage: 1, ..GcPlan::default() });
     assert_eq!(bench.collect().await, [0, 2, 2], "what no manifest needs");
-    assert_eq!(db.blob(&app, &unused).await.unwrap(), None);
-    assert_eq!(db.blob(&app, &small.digest).await.unwrap(), None);
+    assert_eq!(db.blob(&app, &unused, None).await.unwrap(), None);
+    assert_eq!(db.blob(&app, &small.digest, None).await.unwrap(), None);
     assert_eq!(bench.garbage_keys().await, BTreeSet::from(["key-1".to_owned(), "key-3".to_owned()]));
 
-    db.delete_manifest(&app, &digest("m"), Box::new(|_| true), &FREE, &alice()).await.unwrap();
+    db.delete_manifest(&app, &digest("m"), Arc::new(|_| true), &FREE, &alice()).await.unwrap();
     bench.pass(GRACE - Duration::from_millis(1));
     assert_eq!(bench.collect().await, [0, 0, 0], "the grace counts from the deletion");
-    assert!(db.blob(&app, &layer).await.unwrap().is_some());
+    assert!(db.blob(&app, &layer, None).await.unwrap().is_some());
     bench.pass(Duration::from_millis(1));
     assert_eq!(bench.collect().await, [1, 1, 0], "the other repository needs the blob");
-    assert_eq!(db.blob(&app, &layer).await.unwrap(), None);
-    assert!(db.blob(&copy, &layer).await.unwrap().unwrap().accepted);
-    assert!(db.manifest_by_tag(&copy, &tag("v"), u64::MAX).await.unwrap().is_some(), "the body is the other's too");
+    assert_eq!(db.blob(&app, &layer, None).await.unwrap(), None);
+    assert!(db.blob(&copy, &layer, None).await.unwrap().unwrap().accepted);
+    assert!(
+        db.manifest_by_tag(&copy, &tag("v"), u64::MAX, None).await.unwrap().is_some(),
+        "the body is the other's too"
+    );
     bench.assert_sound().await;
 
-    db.delete_manifest(&copy, &digest("m"), Box::new(|_| true), &FREE, &alice()).await.unwrap();
+    db.delete_manifest(&copy, &digest("m"), Arc::new(|_| true), &FREE, &alice()).await.unwrap();
     bench.pass(GRACE);
     let cutoff = bench.now().minus(GRACE);
     let plan = db.gc_plan(bench.now(), cutoff, cutoff).await.unwrap();
@@ -62,17 +65,17 @@ pub async fn touch_before_reference(bench: &Bench) {
     assert_eq!(bench.collect().await, [0, 0, 0], "a client was told that it is there");
     bench.pass(GRACE * 3);
     db.push_manifest(&app, image("m", &[&layer]), vec![], &alice()).await.unwrap();
-    assert_eq!(db.blob(&app, &layer).await.unwrap().unwrap().touched_at, bench.now());
+    assert_eq!(db.blob(&app, &layer, None).await.unwrap().unwrap().touched_at, bench.now());
     // Young enough: the row of a popular layer is not written again.
     bench.pass(GRACE / 8);
-    let touched = db.blob(&app, &layer).await.unwrap().unwrap().touched_at;
+    let touched = db.blob(&app, &layer, None).await.unwrap().unwrap().touched_at;
     db.push_manifest(&app, image("n", &[&layer]), vec![], &alice()).await.unwrap();
-    assert_eq!(db.blob(&app, &layer).await.unwrap().unwrap().touched_at, touched);
+    assert_eq!(db.blob(&app, &layer, None).await.unwrap().unwrap().touched_at, touched);
     bench.pass(GRACE * 3);
     assert_eq!(bench.collect().await, [0, 0, 0]);
 
     for text in ["m", "n"] {
-        db.delete_manifest(&app, &digest(text), Box::new(|_| true), &FREE, &alice()).await.unwrap();
+        db.delete_manifest(&app, &digest(text), Arc::new(|_| true), &FREE, &alice()).await.unwrap();
     }
     bench.pass(GRACE);
     assert_eq!(bench.collect().await, [2, 1, 1]);
@@ -80,7 +83,7 @@ pub async fn touch_before_reference(bench: &Bench) {
     assert_eq!(refused, PushManifest::MissingBlobs(vec![layer.clone()]));
     bench.push_blob("team/app", 1, "key-2").await;
     assert_eq!(bench.garbage_keys().await, BTreeSet::from(["key-1".to_owned()]), "the new copy is not hit");
-    assert!(db.blob(&app, &layer).await.unwrap().is_some());
+    assert!(db.blob(&app, &layer, None).await.unwrap().is_some());
     bench.assert_sound().await;
 }
 
@@ -95,14 +98,14 @@ pub async fn deleted_repositories(bench: &Bench) {
     assert!(db.delete_repository(&app, &alice()).await.unwrap());
     assert!(!db.delete_repository(&app, &alice()).await.unwrap());
     assert!(!db.repository_exists(&app).await.unwrap());
-    assert_eq!(db.blob(&app, &layer).await.unwrap(), None);
-    assert_eq!(db.manifest_by_tag(&app, &tag("v1"), u64::MAX).await.unwrap(), None);
+    assert_eq!(db.blob(&app, &layer, None).await.unwrap(), None);
+    assert_eq!(db.manifest_by_tag(&app, &tag("v1"), u64::MAX, None).await.unwrap(), None);
     assert_eq!(db.tags(&app, None, 10).await.unwrap(), None);
     assert!(db.repositories(&[(String::new(), None)], None, 10).await.unwrap().is_empty());
     assert!(db.linking_repositories(&layer, 10).await.unwrap().is_empty());
 
     bench.push_blob("team/app", 2, "key-2").await;
-    assert_eq!(db.blob(&app, &layer).await.unwrap(), None);
+    assert_eq!(db.blob(&app, &layer, None).await.unwrap(), None);
     assert_eq!(db.tags(&app, None, 10).await.unwrap(), Some(vec![]));
     let cutoff = bench.now().minus(GRACE);
     assert_eq!(db.gc_plan(bench.now(), cutoff, cutoff).await.unwrap().repositories, 1);

@@ -17,16 +17,16 @@ pub async fn manifest_life(bench: &Bench) {
         size: 1,
         bytes: Some(pushed.bytes.clone()),
     };
-    assert_eq!(db.manifest_by_tag(&app, &tag("v1"), u64::MAX).await.unwrap().as_ref(), Some(&row));
-    assert_eq!(db.manifest_by_digest(&app, &pushed.digest, u64::MAX).await.unwrap().as_ref(), Some(&row));
+    assert_eq!(db.manifest_by_tag(&app, &tag("v1"), u64::MAX, None).await.unwrap().as_ref(), Some(&row));
+    assert_eq!(db.manifest_by_digest(&app, &pushed.digest, u64::MAX, None).await.unwrap().as_ref(), Some(&row));
     let long = Some(ManifestRow { bytes: None, ..row.clone() });
-    assert_eq!(db.manifest_by_tag(&app, &tag("v1"), 0).await.unwrap(), long);
-    assert_eq!(db.manifest_by_digest(&app, &pushed.digest, 0).await.unwrap(), long);
+    assert_eq!(db.manifest_by_tag(&app, &tag("v1"), 0, None).await.unwrap(), long);
+    assert_eq!(db.manifest_by_digest(&app, &pushed.digest, 0, None).await.unwrap(), long);
     let stat = ManifestStat { digest: row.digest.clone(), media_type: row.media_type.clone(), size: 1 };
-    assert_eq!(db.stat_manifest_by_tag(&app, &tag("v1")).await.unwrap().as_ref(), Some(&stat));
-    assert_eq!(db.stat_manifest_by_digest(&app, &pushed.digest).await.unwrap(), Some(stat));
-    assert_eq!(db.manifest_by_tag(&app, &tag("v2"), u64::MAX).await.unwrap(), None);
-    assert_eq!(db.manifest_by_digest(&name("team/other"), &pushed.digest, u64::MAX).await.unwrap(), None);
+    assert_eq!(db.stat_manifest_by_tag(&app, &tag("v1"), None).await.unwrap().as_ref(), Some(&stat));
+    assert_eq!(db.stat_manifest_by_digest(&app, &pushed.digest, None).await.unwrap(), Some(stat));
+    assert_eq!(db.manifest_by_tag(&app, &tag("v2"), u64::MAX, None).await.unwrap(), None);
+    assert_eq!(db.manifest_by_digest(&name("team/other"), &pushed.digest, u64::MAX, None).await.unwrap(), None);
 
     // Another repository may know the same bytes by another media type; neither sees the other's.
     let other = NewManifest { media_type: "x/y".to_owned(), edges: vec![], required: vec![], ..pushed.clone() };
@@ -34,7 +34,7 @@ pub async fn manifest_life(bench: &Bench) {
     let served = |repository: &str| {
         let repository = name(repository);
         let digest = pushed.digest.clone();
-        async move { db.manifest_by_digest(&repository, &digest, u64::MAX).await.unwrap().unwrap().media_type }
+        async move { db.manifest_by_digest(&repository, &digest, u64::MAX, None).await.unwrap().unwrap().media_type }
     };
     assert_eq!((served("team/other").await.as_str(), served("team/app").await), ("x/y", pushed.media_type.clone()));
 
@@ -54,8 +54,8 @@ pub async fn tag_rights(bench: &Bench) {
     assert!(!db.repository_exists(&app).await.unwrap());
     push("m1", right("v", true, false)).await.unwrap();
     assert_eq!(push("m2", right("v", true, false)).await.unwrap(), denied("v", TagVerb::Move));
-    assert_eq!(db.manifest_by_tag(&app, &tag("v"), u64::MAX).await.unwrap().unwrap().digest, digest("m1"));
-    assert_eq!(db.manifest_by_digest(&app, &digest("m2"), u64::MAX).await.unwrap(), None);
+    assert_eq!(db.manifest_by_tag(&app, &tag("v"), u64::MAX, None).await.unwrap().unwrap().digest, digest("m1"));
+    assert_eq!(db.manifest_by_digest(&app, &digest("m2"), u64::MAX, None).await.unwrap(), None);
     // It points there already: nothing to do for whoever could have done it.
     for rights in [right("v", true, false), right("v", false, true)] {
         assert_eq!(push("m1", rights).await.unwrap(), PushManifest::Done { created: false, changes: vec![] });
@@ -65,14 +65,14 @@ pub async fn tag_rights(bench: &Bench) {
     let moved = push("m2", right("v", false, true)).await.unwrap();
     let changes = vec![TagChange { tag: tag("v"), old: Some(digest("m1")) }];
     assert_eq!(moved, PushManifest::Done { created: true, changes });
-    assert_eq!(db.manifest_by_tag(&app, &tag("v"), u64::MAX).await.unwrap().unwrap().digest, digest("m2"));
+    assert_eq!(db.manifest_by_tag(&app, &tag("v"), u64::MAX, None).await.unwrap().unwrap().digest, digest("m2"));
     let (v, stale) = (tag("v"), if_match(&digest("m1")));
     assert_eq!(db.delete_tag(&app, &v, &stale, &alice()).await.unwrap(), DeleteTag::PreconditionFailed);
     let delete = || db.delete_tag(&app, &v, &FREE, &ALICE);
     assert_eq!(delete().await.unwrap(), DeleteTag::Done);
     assert_eq!(delete().await.unwrap(), DeleteTag::Unknown);
-    assert_eq!(db.manifest_by_tag(&app, &tag("v"), u64::MAX).await.unwrap(), None);
-    assert!(db.manifest_by_digest(&app, &digest("m2"), u64::MAX).await.unwrap().is_some());
+    assert_eq!(db.manifest_by_tag(&app, &tag("v"), u64::MAX, None).await.unwrap(), None);
+    assert!(db.manifest_by_digest(&app, &digest("m2"), u64::MAX, None).await.unwrap().is_some());
     assert_eq!(push("m2", right("v", false, true)).await.unwrap(), denied("v", TagVerb::Create));
 
     let moved = bench.told(Action::TagMove).await.remove(0);
@@ -113,7 +113,7 @@ pub async fn preconditions(bench: &Bench) {
     let by_digest = |text| Reference::Digest(digest(text));
     push("d", by_digest("d"), create()).await.unwrap();
     assert_eq!(push("d", by_digest("d"), create()).await.unwrap(), failed);
-    let judge = || Box::new(|_: &Tag| true);
+    let judge = || -> crate::TagJudge { std::sync::Arc::new(|_: &Tag| true) };
     let kept = db.delete_manifest(&app, &digest("d"), judge(), &if_match(&digest("m1")), &alice()).await.unwrap();
     assert_eq!(kept, DeleteManifest::PreconditionFailed);
     let gone = db.delete_manifest(&app, &digest("d"), judge(), &if_match(&digest("d")), &alice()).await.unwrap();
@@ -148,7 +148,7 @@ pub async fn all_or_nothing(bench: &Bench) {
         .unwrap();
     assert_eq!(refused, PushManifest::MissingBlobs(missing.to_vec()));
     assert_eq!(db.tags(&app, None, 10).await.unwrap().unwrap(), [tag("existing")]);
-    assert_eq!(db.manifest_by_digest(&app, &digest("m"), u64::MAX).await.unwrap(), None);
+    assert_eq!(db.manifest_by_digest(&app, &digest("m"), u64::MAX, None).await.unwrap(), None);
     assert_eq!(db.events(&EventFilter::default(), None, 100).await.unwrap().len(), before);
     // Elsewhere the blob is as missing as a random one, although the store has it.
     let refused = db.push_manifest(&name("team/other"), image("m", &[&layer]), vec![], &alice()).await.unwrap();
@@ -164,22 +164,23 @@ pub async fn deleted_manifests(bench: &Bench) {
     let pushed = image("m", &[&layer]);
     db.push_manifest(&app, pushed.clone(), vec![any("a"), any("b")], &alice()).await.unwrap();
     db.push_manifest(&app, image("other", &[]), vec![any("c")], &alice()).await.unwrap();
-    let delete = |judge: fn(&Tag) -> bool| db.delete_manifest(&app, &pushed.digest, Box::new(judge), &FREE, &ALICE);
+    let delete =
+        |judge: fn(&Tag) -> bool| db.delete_manifest(&app, &pushed.digest, std::sync::Arc::new(judge), &FREE, &ALICE);
     assert_eq!(delete(|tag| tag.as_str() == "a").await.unwrap(), DeleteManifest::TagDenied(tag("b")));
     assert_eq!(db.tags(&app, None, 10).await.unwrap().unwrap().len(), 3);
     assert_eq!(delete(|_| true).await.unwrap(), DeleteManifest::Done { tags: vec![tag("a"), tag("b")] });
     assert_eq!(delete(|_| true).await.unwrap(), DeleteManifest::Unknown);
     assert_eq!(db.tags(&app, None, 10).await.unwrap().unwrap(), [tag("c")]);
-    assert_eq!(db.manifest_by_digest(&app, &pushed.digest, u64::MAX).await.unwrap(), None);
-    assert_eq!(db.stat_manifest_by_tag(&app, &tag("a")).await.unwrap(), None);
-    assert!(!db.blob(&app, &layer).await.unwrap().unwrap().accepted);
+    assert_eq!(db.manifest_by_digest(&app, &pushed.digest, u64::MAX, None).await.unwrap(), None);
+    assert_eq!(db.stat_manifest_by_tag(&app, &tag("a"), None).await.unwrap(), None);
+    assert!(!db.blob(&app, &layer, None).await.unwrap().unwrap().accepted);
     bench.assert_sound().await;
 
     bench.pass(HOUR);
     let again = db.push_manifest(&app, pushed.clone(), vec![any("a")], &alice()).await.unwrap();
     assert!(matches!(again, PushManifest::Done { created: true, .. }));
-    assert_eq!(db.manifest_by_tag(&app, &tag("a"), u64::MAX).await.unwrap().unwrap().bytes, Some(pushed.bytes));
-    assert!(db.blob(&app, &layer).await.unwrap().unwrap().accepted);
+    assert_eq!(db.manifest_by_tag(&app, &tag("a"), u64::MAX, None).await.unwrap().unwrap().bytes, Some(pushed.bytes));
+    assert!(db.blob(&app, &layer, None).await.unwrap().unwrap().accepted);
     let details = db.tag_details(&app, None, 1).await.unwrap().remove(0);
     assert_eq!((details.name, details.digest, details.size), (tag("a"), pushed.digest.clone(), 1));
     assert_eq!((details.pushed_at, details.pushed_by.as_str()), (bench.now(), "user:alice"));
@@ -201,11 +202,11 @@ pub async fn sparse_indexes(bench: &Bench) {
     assert_eq!(edges.iter().filter(|edge| edge.has_blob).map(|edge| &edge.target).collect::<Vec<_>>(), [&cache]);
     bench.pass(GRACE * 2);
     assert_eq!(bench.collect().await, [0, 0, 0]);
-    assert!(db.blob(&app, &cache).await.unwrap().unwrap().accepted);
+    assert!(db.blob(&app, &cache, None).await.unwrap().unwrap().accepted);
     // What was missing comes later and is accepted at once.
     let late = NewBlob { digest: digest("sparse"), ..blob(2, "key-2") };
     db.finish_upload(&app, None, late, &alice()).await.unwrap();
-    assert!(db.blob(&app, &digest("sparse")).await.unwrap().unwrap().accepted);
+    assert!(db.blob(&app, &digest("sparse"), None).await.unwrap().unwrap().accepted);
     bench.pass(GRACE * 2);
     assert_eq!(bench.collect().await, [0, 0, 0]);
     bench.assert_sound().await;
@@ -237,7 +238,7 @@ pub async fn referrers(bench: &Bench) {
         (first[0].artifact_type.as_deref(), first[0].annotations.as_deref()),
         (Some("a/b"), Some("{\"k\":\"v\"}"))
     );
-    db.delete_manifest(&app, &all[0], Box::new(|_| true), &FREE, &alice()).await.unwrap();
+    db.delete_manifest(&app, &all[0], Arc::new(|_| true), &FREE, &alice()).await.unwrap();
     let left = db.referrers(&app, &subject, Some("no digest"), 10).await.unwrap();
     assert_eq!(left.iter().map(|row| &row.digest).collect::<Vec<_>>(), all[1..].iter().collect::<Vec<_>>());
 }

@@ -1,5 +1,4 @@
-//! The suite of the seam: what every engine must do. The tests of this crate run it on SQLite; an engine to come runs
-//! the same. Panics where an engine does not do it.
+//! The suite of the seam: what every engine must do. Panics where an engine does not do it.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a suite of tests, behind a feature")]
 

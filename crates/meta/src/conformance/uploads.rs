@@ -118,7 +118,7 @@ pub async fn finishing(bench: &Bench) {
     let done = db.finish_upload(&app, Some(("id", "request")), blob(1, "key-1"), &alice()).await.unwrap();
     assert_eq!(done, Finish::Done);
     assert_eq!(db.upload(&app, "id", 7).await.unwrap(), None);
-    assert!(db.blob(&app, &blob(1, "").digest).await.unwrap().is_some());
+    assert!(db.blob(&app, &blob(1, "").digest, None).await.unwrap().is_some());
     assert!(bench.garbage_keys().await.is_empty());
     let again = db.finish_upload(&app, Some(("id", "request")), blob(1, "key-1"), &alice()).await.unwrap();
     assert_eq!(again, Finish::UploadGone);

@@ -1,5 +1,8 @@
 //! Deleting a manifest: its row stays, `deleted`, for the grace; its edges go at once.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use oci::conditional::Precondition;
 use oci::{Digest, RepositoryName, Tag};
 
@@ -7,12 +10,14 @@ use crate::actor::Actor;
 use crate::db::Db;
 use crate::error::Error;
 use crate::event::{self, Action, NewEvent};
+use crate::lock::Hold;
 use crate::repository::RepositoryId;
 use crate::tx::Tx;
+use crate::value::Value;
 use crate::{link, repository, subject, tag};
 
 /// Whether the caller may delete this tag.
-pub type TagJudge = Box<dyn Fn(&Tag) -> bool + Send>;
+pub type TagJudge = Arc<dyn Fn(&Tag) -> bool + Send + Sync>;
 
 /// The end of [`Db::delete_manifest`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +50,7 @@ impl Db {
         let (name, digest, actor) = (repository.clone(), digest.clone(), actor.clone());
         self.write(move |tx| {
             Box::pin(async move {
-                subject::check_decision(tx, &actor).await?;
+                subject::check_decision(tx, &actor, &name, Hold::Exclusive).await?;
                 let Some(repository) = repository::find(tx, &name).await? else { return Ok(DeleteManifest::Unknown) };
                 let id = tx
                     .optional(
@@ -67,7 +72,7 @@ impl Db {
                     let event = NewEvent::new(Action::TagDelete, &actor).repository(&name).reference(tag.as_str());
                     event::append(tx, &event.digest(&digest)).await?;
                 }
-                remove(tx, repository, id).await?;
+                remove(tx, repository, &[id]).await?;
                 event::append(tx, &NewEvent::new(Action::ManifestDelete, &actor).repository(&name).digest(&digest))
                     .await?;
                 Ok(DeleteManifest::Done { tags })
@@ -77,18 +82,16 @@ impl Db {
     }
 }
 
-/// Marks the row as deleted, removes its edges and touches what they named.
-pub(crate) async fn remove(tx: &mut Tx, repository: RepositoryId, manifest: i64) -> Result<(), Error> {
-    tx.execute(
-        "UPDATE manifest SET state = 'deleted', state_at = $1 WHERE id = $2",
-        &[tx.now().into(), manifest.into()],
-    )
-    .await?;
-    let mut targets: Vec<Digest> = super::edges(tx, manifest).await?.into_iter().map(|edge| edge.target).collect();
-    targets.dedup();
-    tx.execute("DELETE FROM edge WHERE manifest_id = $1", &[manifest.into()]).await?;
-    for target in &targets {
-        link::touch_after_edge(tx, repository, target).await?;
+/// Marks rows as deleted, removes their edges and touches what they named.
+pub(crate) async fn remove(tx: &mut Tx, repository: RepositoryId, manifests: &[i64]) -> Result<(), Error> {
+    let now = tx.now();
+    let rows: Vec<Vec<Value<'_>>> = manifests.iter().map(|id| vec![now.into(), (*id).into()]).collect();
+    tx.execute_each("UPDATE manifest SET state = 'deleted', state_at = $1 WHERE id = $2", &rows).await?;
+    let mut targets: BTreeSet<Digest> = BTreeSet::new();
+    for manifest in manifests {
+        targets.extend(super::edges(tx, *manifest).await?.into_iter().map(|edge| edge.target));
     }
-    Ok(())
+    let rows: Vec<Vec<Value<'_>>> = manifests.iter().map(|id| vec![(*id).into()]).collect();
+    tx.execute_each("DELETE FROM edge WHERE manifest_id = $1", &rows).await?;
+    link::touch_after_edges(tx, repository, &targets.iter().collect()).await
 }

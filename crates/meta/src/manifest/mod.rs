@@ -10,7 +10,7 @@ use oci::{Digest, Tag};
 use crate::error::Error;
 use crate::tx::Tx;
 
-pub(crate) use delete::remove as remove_row;
+pub(crate) use delete::remove as remove_rows;
 pub use delete::{DeleteManifest, TagJudge};
 pub use push::{PushManifest, TagChange};
 pub use read::{ManifestRow, ManifestStat};

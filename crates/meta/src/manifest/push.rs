@@ -12,9 +12,10 @@ use crate::actor::Actor;
 use crate::db::Db;
 use crate::error::Error;
 use crate::event::{self, Action, NewEvent};
+use crate::lock::Hold;
 use crate::repository::RepositoryId;
 use crate::tx::Tx;
-use crate::value::size;
+use crate::value::{Value, size};
 use crate::{link, repository, subject, tag};
 
 /// The end of [`Db::push_manifest`].
@@ -49,6 +50,7 @@ pub struct TagChange {
     pub old: Option<Digest>,
 }
 
+#[derive(Clone)]
 struct Push {
     name: RepositoryName,
     manifest: Arc<NewManifest>,
@@ -109,19 +111,16 @@ impl Db {
 }
 
 async fn run(tx: &mut Tx, push: &Push) -> Result<PushManifest, Error> {
-    subject::check_decision(tx, &push.actor).await?;
+    subject::check_decision(tx, &push.actor, &push.name, Hold::Exclusive).await?;
     let repository = repository::ensure(tx, &push.name, &push.actor).await?;
     let changes = match judge(tx, repository, push).await? {
         Ok(changes) => changes,
         Err((tag, verb)) => return Ok(PushManifest::TagDenied { tag, verb }),
     };
     touch(tx, repository, push).await?;
-    let (mut missing, mut seen) = (Vec::new(), HashSet::new());
-    for digest in &push.manifest.required {
-        if seen.insert(digest) && !link::is_live(tx, repository, digest).await? {
-            missing.push(digest.clone());
-        }
-    }
+    let mut seen = HashSet::new();
+    let required: Vec<&Digest> = push.manifest.required.iter().filter(|digest| seen.insert(*digest)).collect();
+    let missing = link::missing(tx, repository, &required).await?;
     if !missing.is_empty() {
         return Ok(PushManifest::MissingBlobs(missing));
     }
@@ -131,21 +130,20 @@ async fn run(tx: &mut Tx, push: &Push) -> Result<PushManifest, Error> {
         return Ok(PushManifest::PreconditionFailed);
     }
     let (id, created) = upsert(tx, repository, push).await?;
-    for edge in push.manifest.edges.iter().filter(|edge| edge.kind != EdgeKind::Subject) {
-        tx.execute(
-            "INSERT INTO edge (repository_id, target, manifest_id, kind) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (repository_id, target, manifest_id, kind) DO NOTHING",
-            &[repository.id.into(), (&edge.target).into(), id.into(), edge.kind.as_str().into()],
-        )
-        .await?;
-    }
+    let edges = push.manifest.edges.iter().filter(|edge| edge.kind != EdgeKind::Subject);
+    let rows: Vec<Vec<Value<'_>>> = edges
+        .map(|edge| vec![repository.id.into(), (&edge.target).into(), id.into(), edge.kind.as_str().into()])
+        .collect();
+    tx.execute_each(
+        "INSERT INTO edge (repository_id, target, manifest_id, kind) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (repository_id, target, manifest_id, kind) DO NOTHING",
+        &rows,
+    )
+    .await?;
     let event = NewEvent::new(Action::ManifestPush, &push.actor).repository(&push.name).digest(&push.manifest.digest);
     let detail = serde_json::json!({ "media_type": push.manifest.media_type, "size": push.manifest.bytes.len() });
     event::append(tx, &event.detail(detail)).await?;
-    for change in &changes {
-        tag::set(tx, repository, &push.name, &change.tag, change.old.as_ref(), &push.manifest.digest, &push.actor)
-            .await?;
-    }
+    tag::set(tx, repository, &push.name, &changes, &push.manifest.digest, &push.actor).await?;
     Ok(PushManifest::Done { created, changes })
 }
 
@@ -190,7 +188,7 @@ async fn judge(
     Ok(Ok(changes))
 }
 
-/// Touches what the manifest names, in the order of the digests.
+/// Touches what the manifest names.
 async fn touch(tx: &mut Tx, repository: RepositoryId, push: &Push) -> Result<(), Error> {
     let threshold = tx.now().minus(push.touch_after);
     let targets: BTreeSet<&Digest> = push
@@ -201,20 +199,12 @@ async fn touch(tx: &mut Tx, repository: RepositoryId, push: &Push) -> Result<(),
         .map(|edge| &edge.target)
         .chain(&push.manifest.required)
         .collect();
-    for digest in targets {
-        link::touch_for_edge(tx, repository, digest, threshold).await?;
-    }
-    Ok(())
+    link::touch_for_edges(tx, repository, &targets, threshold).await
 }
 
 /// Writes body and row; the row's id, and whether the repository did not have the manifest before.
 async fn upsert(tx: &mut Tx, repository: RepositoryId, push: &Push) -> Result<(i64, bool), Error> {
     let manifest = &push.manifest;
-    tx.execute(
-        "INSERT INTO manifest_body (domain, digest, bytes) VALUES ($1, $2, $3) ON CONFLICT (domain, digest) DO NOTHING",
-        &[repository.domain.into(), (&manifest.digest).into(), (&manifest.bytes).into()],
-    )
-    .await?;
     let before = tx
         .optional(
             "SELECT state FROM manifest WHERE repository_id = $1 AND digest = $2",
@@ -255,5 +245,24 @@ async fn upsert(tx: &mut Tx, repository: RepositoryId, push: &Push) -> Result<(i
             |row| row.get(0),
         )
         .await?;
+    keep_body(tx, repository, manifest).await?;
     Ok((id, before.is_none_or(|state| state == "deleted")))
+}
+
+/// Writes the body, or locks the one that is there, which another repository's last manifest may be about to take with it.
+async fn keep_body(tx: &mut Tx, repository: RepositoryId, manifest: &NewManifest) -> Result<(), Error> {
+    let written = tx
+        .execute(
+            "INSERT INTO manifest_body (domain, digest, bytes) VALUES ($1, $2, $3)
+             ON CONFLICT (domain, digest) DO NOTHING",
+            &[repository.domain.into(), (&manifest.digest).into(), (&manifest.bytes).into()],
+        )
+        .await?;
+    if written > 0 {
+        return Ok(());
+    }
+    let sql = format!("SELECT 1 FROM manifest_body WHERE domain = $1 AND digest = $2{}", tx.for_key_share());
+    let there = tx.optional(&sql, &[repository.domain.into(), (&manifest.digest).into()], |_| Ok(())).await?;
+    // Collected in between.
+    if there.is_some() { Ok(()) } else { Err(tx.again()) }
 }

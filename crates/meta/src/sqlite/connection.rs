@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use oci::{Clock, Timestamp};
@@ -163,6 +165,7 @@ pub struct SqliteTx {
     clock: ClockOf,
     now: Timestamp,
     abandoned: bool,
+    statements: Arc<AtomicU64>,
 }
 
 struct ClockOf(Clock);
@@ -174,8 +177,8 @@ impl std::fmt::Debug for ClockOf {
 }
 
 impl SqliteTx {
-    pub(super) fn new(connection: Connection, clock: Clock, now: Timestamp) -> Self {
-        Self { connection, clock: ClockOf(clock), now, abandoned: false }
+    pub(super) fn new(connection: Connection, clock: Clock, now: Timestamp, statements: Arc<AtomicU64>) -> Self {
+        Self { connection, clock: ClockOf(clock), now, abandoned: false, statements }
     }
 
     /// Begins anew: reads the clock, forgets that the last one was abandoned.
@@ -198,6 +201,7 @@ impl SqliteTx {
 
     pub(crate) fn execute(&mut self, sql: &str, values: &[Value<'_>]) -> Result<u64, Error> {
         let failed = |error| Error::sqlite("changing rows", error);
+        self.statements.fetch_add(1, Ordering::Relaxed);
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         bind(&mut statement, sql, values)?;
         statement.raw_execute().map(|rows| rows as u64).map_err(failed)
@@ -210,6 +214,7 @@ impl SqliteTx {
         mut map: impl FnMut(&Row<'_>) -> Result<T, Error>,
     ) -> Result<Vec<T>, Error> {
         let failed = |error| Error::sqlite("reading rows", error);
+        self.statements.fetch_add(1, Ordering::Relaxed);
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         bind(&mut statement, sql, values)?;
         let mut rows = statement.raw_query();

@@ -2,10 +2,9 @@
 
 use oci::Clock;
 use rusqlite::{Connection, TransactionBehavior, params};
-use sha2::{Digest, Sha256};
 
 use crate::error::Error;
-use crate::migrations::{MIGRATIONS, Migration};
+use crate::migrations::{MIGRATIONS, Migration, checksum_of};
 
 /// Says that a SQLite file is ours (`PRAGMA application_id`): "PCUL" in ASCII.
 const APPLICATION_ID: i64 = 0x5043_554c;
@@ -27,15 +26,7 @@ fn migrate_with(
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     check_owner(&transaction)?;
     let applied = applied(&transaction)?;
-    let supported = migrations.last().map_or(0, |last| last.number);
-    if let Some((found, ..)) = applied.last().filter(|(number, ..)| *number > supported) {
-        return Err(Error::NewerFormat { found: *found, supported });
-    }
-    for (migration, (number, name, checksum)) in migrations.iter().zip(&applied) {
-        if migration.number != *number || checksum_of(migration) != *checksum {
-            return Err(Error::corrupt(format!("migration {number} ({name}) is not the one of this program")));
-        }
-    }
+    crate::migrations::check(&applied, migrations)?;
     let now = clock().0;
     for migration in migrations.iter().skip(applied.len()) {
         transaction.execute_batch(&translate(migration.sql)).map_err(failed)?;
@@ -57,6 +48,13 @@ fn migrate_with(
     let store_id = transaction.query_row("SELECT store_id FROM store", [], |row| row.get(0)).map_err(failed)?;
     transaction.commit().map_err(failed)?;
     Ok(store_id)
+}
+
+/// Whether a copy from another database has begun to fill this one and not ended.
+pub(super) fn is_being_filled(connection: &Connection) -> Result<bool, Error> {
+    connection
+        .query_row("SELECT filled_from IS NOT NULL FROM store", [], |row| row.get(0))
+        .map_err(|error| Error::sqlite("reading the schema", error))
 }
 
 /// Refuses a file that another program made, before anything is written to it.
@@ -92,10 +90,6 @@ fn applied(connection: &Connection) -> Result<Vec<(i64, String, String)>, Error>
             .collect::<rusqlite::Result<_>>()
     };
     read().map_err(|error| Error::sqlite("reading the schema", error))
-}
-
-fn checksum_of(migration: &Migration) -> String {
-    Sha256::digest(migration.sql).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The words that SQLite spells otherwise. AUTOINCREMENT, because an id must not come back after its row is gone.

@@ -14,6 +14,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use oci::{Clock, Timestamp};
@@ -35,6 +36,7 @@ pub(crate) struct Sqlite {
     path: PathBuf,
     readers: Arc<readers::Readers>,
     writer: writer::Writer,
+    statements: Arc<AtomicU64>,
 }
 
 impl Sqlite {
@@ -48,11 +50,16 @@ impl Sqlite {
         connection::create_file(path)?;
         let mut writing = connection::open_writer(path, options.busy_timeout)?;
         let store_id = migrate::migrate(&mut writing, clock, new_store_id)?;
+        if !options.for_copy && migrate::is_being_filled(&writing)? {
+            return Err(Error::BeingFilled);
+        }
         connection::sync_directory(path)?;
+        let statements = Arc::new(AtomicU64::new(0));
         let sqlite = Self {
             path: path.to_owned(),
-            readers: Arc::new(readers::Readers::new(path, clock.clone(), options)),
-            writer: writer::Writer::start(writing, clock.clone(), options.make_room.clone())?,
+            readers: Arc::new(readers::Readers::new(path, clock.clone(), options, statements.clone())),
+            writer: writer::Writer::start(writing, clock.clone(), options.make_room.clone(), statements.clone())?,
+            statements,
         };
         Ok((sqlite, store_id))
     }
@@ -117,7 +124,7 @@ impl Sqlite {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.writer.stats()
+        Stats { statements: self.statements.load(Ordering::Relaxed), ..self.writer.stats() }
     }
 }
 
@@ -139,6 +146,21 @@ fn run_now<T>(tx: &mut Tx, work: impl for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t,
 }
 
 /// The raw connection under a transaction and its clock.
-fn tx_of(connection: Connection, clock: Clock) -> Tx {
-    Tx::Sqlite(SqliteTx::new(connection, clock, Timestamp::default()))
+fn tx_of(connection: Connection, clock: Clock, statements: Arc<AtomicU64>) -> Tx {
+    Tx::Sqlite(SqliteTx::new(connection, clock, Timestamp::default(), statements))
+}
+
+/// What is under a transaction of this engine.
+fn raw(tx: &Tx) -> &SqliteTx {
+    match tx {
+        Tx::Sqlite(tx) => tx,
+        Tx::Postgres(_) => unreachable!("the transactions of this engine are its own"),
+    }
+}
+
+fn raw_mut(tx: &mut Tx) -> &mut SqliteTx {
+    match tx {
+        Tx::Sqlite(tx) => tx,
+        Tx::Postgres(_) => unreachable!("the transactions of this engine are its own"),
+    }
 }

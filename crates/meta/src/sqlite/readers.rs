@@ -1,13 +1,14 @@
 //! Read-only connections, used from the blocking pool.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use oci::Clock;
 use tokio::sync::Semaphore;
 
-use super::{blocking, connection, run_now, tx_of};
+use super::{blocking, connection, raw, raw_mut, run_now, tx_of};
 use crate::db::Options;
 use crate::error::Error;
 use crate::tx::{Tx, TxFuture};
@@ -22,16 +23,18 @@ pub(super) struct Readers {
     permits: Arc<Semaphore>,
     /// The idle ones; opened when first needed, the last used is used next because its cache is warm.
     idle: Mutex<Vec<Tx>>,
+    statements: Arc<AtomicU64>,
 }
 
 impl Readers {
-    pub(super) fn new(path: &Path, clock: Clock, options: &Options) -> Self {
+    pub(super) fn new(path: &Path, clock: Clock, options: &Options, statements: Arc<AtomicU64>) -> Self {
         Self {
             path: path.to_owned(),
             clock,
             busy_timeout: options.busy_timeout,
             permits: Arc::new(Semaphore::new(options.readers.max(1))),
             idle: Mutex::new(Vec::new()),
+            statements,
         }
     }
 
@@ -62,12 +65,14 @@ impl Readers {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut tx = match idle {
             Some(tx) => tx,
-            None => tx_of(connection::open_reader(&self.path, self.busy_timeout)?, self.clock.clone()),
+            None => {
+                let connection = connection::open_reader(&self.path, self.busy_timeout)?;
+                tx_of(connection, self.clock.clone(), self.statements.clone())
+            }
         };
         let result = snapshot(&mut tx, work);
         // A connection whose transaction could not be ended is not used again.
-        let Tx::Sqlite(sqlite) = &tx;
-        if sqlite.connection.is_autocommit() && !self.permits.is_closed() {
+        if raw(&tx).connection.is_autocommit() && !self.permits.is_closed() {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(tx);
         }
         result
@@ -82,13 +87,9 @@ impl Readers {
 /// All statements of `work` see the same state.
 fn snapshot<T>(tx: &mut Tx, work: impl for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T>) -> Result<T, Error> {
     let failed = |error| Error::sqlite("reading", error);
-    {
-        let Tx::Sqlite(sqlite) = &mut *tx;
-        sqlite.renew();
-        sqlite.control("BEGIN").map_err(failed)?;
-    }
+    raw_mut(tx).renew();
+    raw(tx).control("BEGIN").map_err(failed)?;
     let result = run_now(tx, work);
-    let Tx::Sqlite(sqlite) = tx;
-    sqlite.control("ROLLBACK").map_err(failed)?;
+    raw(tx).control("ROLLBACK").map_err(failed)?;
     result
 }

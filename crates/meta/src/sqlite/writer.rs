@@ -6,6 +6,7 @@
 //! and a second connection would have to wait for the first by polling.
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use rusqlite::Connection;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::group::{Job, Transaction};
-use super::{blocking, connection, tx_of};
+use super::{blocking, connection, raw, raw_mut, tx_of};
 use crate::db::MakeRoom;
 use crate::error::Error;
 use crate::stats::{GROUP_SIZE_BOUNDS, Stats};
@@ -49,11 +50,16 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, clock: Clock, make_room: MakeRoom) -> Result<Self, Error> {
+    pub(super) fn start(
+        connection: Connection,
+        clock: Clock,
+        make_room: MakeRoom,
+        statements: Arc<AtomicU64>,
+    ) -> Result<Self, Error> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let stats = Arc::new(Mutex::new(Stats::default()));
         let mut state = State {
-            tx: tx_of(connection, clock),
+            tx: tx_of(connection, clock, statements),
             synced: None,
             failed: false,
             stats: stats.clone(),
@@ -185,7 +191,7 @@ impl State {
             return Err(Error::ReadOnly);
         }
         let tight = (self.make_room.0)();
-        let Tx::Sqlite(tx) = &self.tx;
+        let tx = raw(&self.tx);
         let failed = |error| Error::sqlite("beginning a transaction", error);
         if self.tight != tight {
             let pages = if tight { connection::SHORT_LOG } else { connection::CHECKPOINT_AFTER };
@@ -208,12 +214,12 @@ impl State {
     fn savepoint(&mut self, job: &mut dyn Job) -> Result<bool, Error> {
         let failed = |error| Error::sqlite("running a transaction", error);
         {
-            let Tx::Sqlite(tx) = &mut self.tx;
+            let tx = raw_mut(&mut self.tx);
             tx.renew();
             tx.control("SAVEPOINT member").map_err(failed)?;
         }
         let result = job.run(&mut self.tx);
-        let Tx::Sqlite(tx) = &self.tx;
+        let tx = raw(&self.tx);
         if tx.connection.is_autocommit() {
             // Some errors, a full disk among them, make SQLite roll back the whole transaction on its own.
             let unknown = || Error::db("running a transaction", "the engine rolled it back");
@@ -229,7 +235,7 @@ impl State {
 
     /// Commits, unless nothing is kept or nothing was changed since `before`; whether it did.
     fn end(&mut self, kept: bool, before: u64) -> Result<bool, Error> {
-        let Tx::Sqlite(tx) = &self.tx;
+        let tx = raw(&self.tx);
         let kept = kept && tx.connection.total_changes() > before;
         let Err(error) = tx.control(if kept { "COMMIT" } else { "ROLLBACK" }) else { return Ok(kept) };
         if kept && error.sqlite_error_code() == Some(rusqlite::ffi::ErrorCode::SystemIoFailure) {
@@ -241,7 +247,7 @@ impl State {
     }
 
     fn roll_back(&mut self) {
-        let Tx::Sqlite(tx) = &self.tx;
+        let tx = raw(&self.tx);
         if !tx.connection.is_autocommit()
             && let Err(error) = tx.control("ROLLBACK")
         {

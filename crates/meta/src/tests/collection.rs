@@ -6,7 +6,7 @@ use std::time::Duration;
 use oci::Digest;
 use proptest::prelude::*;
 
-use super::disk;
+use super::Fresh;
 use crate::conformance::{Bench, FREE, GRACE, HOUR, alice, any, blob, digest, image, name, tag};
 use crate::{Actor, DeleteBlob, DeleteManifest, DeleteTag, PushManifest};
 
@@ -102,7 +102,7 @@ impl Model {
             Step::DeleteManifest { repository, manifest } => {
                 let there = self.repositories[*repository].manifests.contains(manifest);
                 let digest = digest(&format!("manifest {manifest}"));
-                let judge = Box::new(|_: &oci::Tag| true);
+                let judge = std::sync::Arc::new(|_: &oci::Tag| true);
                 let deleted = bench
                     .db
                     .delete_manifest(&name(REPOSITORIES[*repository]), &digest, judge, &FREE, &alice())
@@ -194,7 +194,7 @@ impl Model {
         for (text, there) in REPOSITORIES.iter().zip(&self.repositories) {
             let (index, repository) = (REPOSITORIES.iter().position(|r| r == text).unwrap(), name(text));
             for number in 0..4 {
-                let row = bench.db.blob(&repository, &blob(number, "").digest).await.unwrap();
+                let row = bench.db.blob(&repository, &blob(number, "").digest, None).await.unwrap();
                 assert_eq!(row.is_some(), there.blobs.contains_key(&number), "blob {number} in {text}");
                 if let Some(row) = row {
                     let crate::Location::File { key, .. } = row.location else { panic!("not a file") };
@@ -202,9 +202,10 @@ impl Model {
                     assert_eq!(row.accepted, self.needed(index, number));
                 }
                 let digest = digest(&format!("manifest {number}"));
-                let row = bench.db.manifest_by_digest(&repository, &digest, u64::MAX).await.unwrap();
+                let row = bench.db.manifest_by_digest(&repository, &digest, u64::MAX, None).await.unwrap();
                 assert_eq!(row.is_some(), there.manifests.contains(&number), "manifest {number} in {text}");
-                let row = bench.db.manifest_by_tag(&repository, &tag(&format!("v{number}")), u64::MAX).await.unwrap();
+                let row =
+                    bench.db.manifest_by_tag(&repository, &tag(&format!("v{number}")), u64::MAX, None).await.unwrap();
                 let to = there.tags.get(&number).map(|manifest| format!("manifest {manifest}").into_bytes());
                 assert_eq!(row.and_then(|row| row.bytes).map(|bytes| bytes.to_vec()), to, "tag {number} in {text}");
             }
@@ -220,8 +221,8 @@ proptest! {
     fn any_history_keeps_what_it_must_and_nothing_else(steps in prop::collection::vec(step(), 1..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let disk = disk();
-            let bench = &disk.bench;
+            let fresh = Fresh::open().await;
+            let bench = &fresh.bench;
             // Every reference touches, so that the model needs no thresholds.
             bench.db.set_touch_after(Duration::ZERO);
             let mut model = Model::default();
@@ -249,8 +250,8 @@ proptest! {
 /// them all, for good, or says that they are missing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_races_with_collection() {
-    let disk = disk();
-    let (bench, db) = (&disk.bench, &disk.bench.db);
+    let fresh = Fresh::open().await;
+    let (bench, db) = (&fresh.bench, &fresh.bench.db);
     db.set_touch_after(GRACE / 4);
     let mut ends = [0, 0];
     for round in 0..150u64 {
@@ -281,7 +282,7 @@ async fn a_push_races_with_collection() {
         bench.collect().await;
         let mut there = 0;
         for layer in &layers {
-            there += usize::from(db.blob(&name("team/app"), layer).await.unwrap().is_some());
+            there += usize::from(db.blob(&name("team/app"), layer, None).await.unwrap().is_some());
         }
         match result {
             PushManifest::Done { .. } => {

@@ -45,7 +45,7 @@ async fn what_was_committed_is_there_after_the_next_start() {
     assert!(!std::fs::exists(format!("{}-wal", disk.path.display())).unwrap(), "the log was copied");
     let again = Db::open_sqlite(&disk.path, clock().0, random()).unwrap();
     assert_eq!(again.store_id(), id);
-    assert!(again.manifest_by_digest(&name("team/app"), &digest("m"), u64::MAX).await.unwrap().is_some());
+    assert!(again.manifest_by_digest(&name("team/app"), &digest("m"), u64::MAX, None).await.unwrap().is_some());
 }
 
 #[tokio::test]

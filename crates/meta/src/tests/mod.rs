@@ -2,8 +2,12 @@
 
 mod collection;
 mod files;
+mod fresh;
 mod lists;
 pub(crate) mod plans;
+mod postgres;
+mod postgres_plans;
+mod races;
 mod suite;
 mod writer;
 
@@ -11,6 +15,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use oci::Random;
+
+pub(crate) use fresh::{Fresh, Place};
 
 use crate::conformance::{Bench, clock};
 use crate::{Db, Options};
@@ -20,7 +26,7 @@ pub(crate) fn random() -> Random {
     Arc::new(|bytes: &mut [u8]| bytes.fill(0x5a))
 }
 
-/// A database in a directory of its own.
+/// A database in a directory of its own: SQLite, for what is about its file.
 pub(crate) struct Disk {
     pub(crate) bench: Bench,
     pub(crate) path: PathBuf,

@@ -1,14 +1,65 @@
 //! No statement walks a table that it could look up.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use super::{Fresh, Place, postgres_plans};
+use crate::value::Value;
+
 static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+static VALUES: Mutex<BTreeMap<String, Vec<Owned>>> = Mutex::new(BTreeMap::new());
+
+/// A value that outlives its statement.
+#[derive(Clone, Debug)]
+pub(crate) enum Owned {
+    Null,
+    Int(i64),
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl Owned {
+    pub(crate) fn value(&self) -> Value<'_> {
+        match self {
+            Self::Null => Value::Null,
+            Self::Int(value) => Value::Int(*value),
+            Self::Text(text) => Value::Text(text),
+            Self::Bytes(bytes) => Value::Bytes(bytes),
+        }
+    }
+}
 
 /// Remembers a statement that was run.
 pub(crate) fn saw(sql: &str) {
     SEEN.lock().unwrap_or_else(PoisonError::into_inner).insert(sql.to_owned());
+}
+
+/// The same, with the values of its first run.
+pub(crate) fn saw_with(sql: &str, values: &[Value<'_>]) {
+    let owned = |value: &Value<'_>| match value {
+        Value::Null => Owned::Null,
+        // No limit at all is for tests; a page has about this many rows.
+        Value::Int(i64::MAX) => Owned::Int(100),
+        Value::Int(value) => Owned::Int(*value),
+        Value::Text(text) => Owned::Text((*text).to_owned()),
+        Value::Bytes(bytes) => Owned::Bytes(bytes.to_vec()),
+        Value::Digest(digest) => Owned::Bytes(digest.as_slice().to_vec()),
+    };
+    let mut seen = VALUES.lock().unwrap_or_else(PoisonError::into_inner);
+    seen.entry(sql.to_owned()).or_insert_with(|| values.iter().map(owned).collect());
+}
+
+/// Asks the engine under test how it would run each statement seen.
+pub(crate) async fn assert_no_walk(fresh: &Fresh) {
+    match &fresh.place {
+        Place::Sqlite(path) => assert_no_walk_on_sqlite(path),
+        Place::Postgres(url) => {
+            let seen = VALUES.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            assert!(seen.len() > 100, "the suite ran {} statements", seen.len());
+            postgres_plans::assert_no_walk(url, &seen).await;
+        }
+    }
 }
 
 /// Tables that are small by their nature, or counted for an administrator.
@@ -19,7 +70,7 @@ const SUBQUERIES: &[&str] = &["few", "page", "found", "candidate", "c", "doomed"
 
 /// Asks SQLite how it would run each statement seen. Walks of a few tables are allowed, by name; so is the walk of what
 /// a subquery has found, and the walk of a partial index that holds nothing but candidates of collection.
-pub(crate) fn assert_no_walk(path: &Path) {
+fn assert_no_walk_on_sqlite(path: &Path) {
     let connection = rusqlite::Connection::open(path).unwrap();
     let seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner).clone();
     assert!(seen.len() > 100, "the suite ran {} statements", seen.len());

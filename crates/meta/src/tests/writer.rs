@@ -65,7 +65,7 @@ async fn readers_never_wait_for_a_writer() {
     let outsider = rusqlite::Connection::open(&disk.path).unwrap();
     outsider.execute_batch("BEGIN IMMEDIATE; DELETE FROM link").unwrap();
     let app = name("team/app");
-    let read = disk.bench.db.blob(&app, &layer);
+    let read = disk.bench.db.blob(&app, &layer, None);
     let row = tokio::time::timeout(Duration::from_secs(2), read).await.unwrap().unwrap();
     assert!(row.is_some());
     outsider.execute_batch("ROLLBACK").unwrap();

@@ -202,8 +202,8 @@ pub async fn monolithic(
 /// Removes what an upload in one request has left behind. The bytes go first, so that on a full disk there is room for the
 /// end of the row.
 async fn undo(r: &Registry, access: &Access, id: &UploadId, error: &Error) {
-    // Behind an internal error may be a commit whose sync failed: then collection finds out.
-    if !matches!(error, Error::Internal(_))
+    // A commit of which it is not known whether it is there may need the bytes: then collection finds out.
+    if !matches!(error, Error::Internal(_) | Error::Unsure { .. })
         && let Ok(key) = id.key()
         && let Err(error) = r.blobs().delete(&key).await
     {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use blobs::{Blobs, Faults, Fs};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use oci::conditional::Precondition;
 use oci::{Algorithm, Clock, Digest, Hasher, Random, RepositoryName, Tag, Timestamp};
 use policy::{
@@ -18,7 +18,7 @@ use policy::{
     SubjectId, SubjectKind, TagPattern, authorize,
 };
 use registry::manifest::{Pushed, Target};
-use registry::{Body, BoxError, Error, Registry, Right, Settings};
+use registry::{Body, Error, Registry, Right, Settings};
 use testdb::{Database, Engine, engine};
 
 pub const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -113,7 +113,8 @@ pub async fn open_database(data: &std::path::Path, database: Option<&Database>, 
         None => meta::Db::open_sqlite(&data.join("meta.db"), clock(now), random()).unwrap(),
         Some(database) => {
             let options = meta::PostgresOptions::new(meta::PostgresUrl::parse(database.url()).unwrap());
-            meta::Db::open_postgres(&options, clock(now), random()).await.unwrap()
+            // Boxed: one future in another, deeper than compilers look.
+            meta::Db::open_postgres(&options, clock(now), random()).boxed().await.unwrap()
         }
     }
 }
@@ -211,8 +212,8 @@ impl World {
         Image { config, layer, digest, bytes }
     }
 
-    pub async fn read_blob(&self, access: &Access, digest: &Digest) -> Result<Vec<u8>, Error> {
-        let blob = registry::pull::blob(&self.registry, access, digest).await?;
+    pub async fn read_blob(&self, right: &dyn Right, digest: &Digest) -> Result<Vec<u8>, Error> {
+        let blob = registry::pull::blob(&self.registry, right, digest).await?;
         let bytes = match blob.source {
             blobs::Source::Inline(bytes) => bytes.to_vec(),
             blobs::Source::File { file, offset, length } => {
@@ -277,7 +278,7 @@ impl Right for No {
         Err(refused())
     }
 
-    fn refresh(&self) -> BoxFuture<'_, Result<(), BoxError>> {
+    fn refresh(&self) -> BoxFuture<'_, Result<(), registry::Error>> {
         Box::pin(async { Ok(()) })
     }
 }

@@ -119,7 +119,7 @@ async fn a_look_by_a_pusher_is_a_promise() {
     let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let digest = world.push_blob(&alice, b"layer").await;
-    let touched = async || world.registry.db().blob(&name("a/b"), &digest).await.unwrap().unwrap().touched_at;
+    let touched = async || world.registry.db().blob(&name("a/b"), &digest, None).await.unwrap().unwrap().touched_at;
     let first = touched().await;
     world.pass(GRACE / 8);
     blob_head(&world.registry, &alice, &digest).await.unwrap();

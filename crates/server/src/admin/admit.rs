@@ -15,11 +15,15 @@ use crate::state::{Listener, Note, Peer, RequestId};
 /// Decides about the request and leaves the decision in its extensions, where handlers find it.
 pub async fn admit(State(state): State<AdminState>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
-    let caller = match who(&state, &parts).await {
-        Ok(caller) => caller,
+    let current = state.app.rules.current().await.map_err(Failure::from);
+    let (rules, caller) = match current {
+        Ok(rules) => match who(&state, &parts).await {
+            Ok(caller) => (rules, caller),
+            Err(failure) => return failure.into_response(),
+        },
         Err(failure) => return failure.into_response(),
     };
-    match authorize_admin(&state.app.rules.load(), &caller, (state.app.clock)()) {
+    match authorize_admin(&rules, &caller, (state.app.clock)()) {
         Ok(access) => {
             parts.extensions.insert::<AdminAccess>(access);
             next.run(Request::from_parts(parts, body)).await

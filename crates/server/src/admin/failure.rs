@@ -128,6 +128,7 @@ impl From<AuthError> for Failure {
             AuthError::Busy { wait } => {
                 Self::later(ErrorCode::Unavailable, "too many logins are being checked at present", wait)
             }
+            AuthError::Store(error) => error.into(),
             AuthError::Internal(source) => Self::internal(source),
         }
     }
@@ -195,6 +196,14 @@ impl From<meta::Error> for Failure {
         match error {
             meta::Error::Conflict { .. } => {
                 Self::new(ErrorCode::Conflict, error.to_string(), "look again and try again")
+            }
+            meta::Error::Unavailable { .. } | meta::Error::Unsure { .. } => {
+                let message = match error {
+                    meta::Error::Unsure { .. } => "it is not known whether this was done: look before you try again",
+                    _ => "the database cannot be reached",
+                };
+                tracing::error!(error = &error as &dyn std::error::Error, "the database did not answer");
+                Self::later(ErrorCode::Unavailable, message, Duration::from_secs(5))
             }
             meta::Error::Busy => Self::later(ErrorCode::Unavailable, "the database is busy", Duration::from_secs(1)),
             meta::Error::Full => Self::full(),

@@ -143,7 +143,7 @@ async fn no_method() -> impl IntoResponse {
 impl AdminState {
     /// Builds the rules anew from the database.
     async fn reload(&self) -> Result<(), Failure> {
-        self.app.rules.reload().await.map_err(Failure::internal)
+        Ok(self.app.rules.reload().await?)
     }
 
     /// The file with the first password goes when that password goes.

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use http::StatusCode;
 use oci::{Reference, RepositoryName, Tag};
 use policy::{Access, AdminAccess, Refusal, authorize_admin};
-use registry::{BoxError, Right};
+use registry::Right;
 
 use super::extract::{Admin, At, Params, limit, page, repository};
 use super::{AdminState, Failure, answer};
@@ -25,8 +25,8 @@ impl Right for Still<'_> {
         Ok(authorize_admin(&app.rules.load(), self.access.caller(), (app.clock)())?.repository(self.name))
     }
 
-    fn refresh(&self) -> BoxFuture<'_, Result<(), BoxError>> {
-        Box::pin(async { self.state.app.rules.refresh().await.map_err(BoxError::from) })
+    fn refresh(&self) -> BoxFuture<'_, Result<(), registry::Error>> {
+        Box::pin(async { Ok(self.state.app.rules.refresh().await?) })
     }
 }
 

@@ -28,8 +28,9 @@ pub async fn create(State(state): State<AdminState>, Admin(access): Admin) -> Re
 pub async fn refresh(State(state): State<AdminState>, request: Request) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
     let Input(input) = Input::<RefreshSession>::from_request(Request::from_parts(parts.clone(), body), &()).await?;
+    let rules = state.app.rules.current().await?;
     let (caller, session) = state.app.auth.resume_session(&parts, &input.refresh_token)?;
-    let access = authorize_admin(&state.app.rules.load(), &caller, (state.app.clock)())?;
+    let access = authorize_admin(&rules, &caller, (state.app.clock)())?;
     Ok(answer(StatusCode::OK, &show(&access, session)))
 }
 

@@ -107,9 +107,19 @@ pub enum AuthError {
         /// How long to wait.
         wait: Duration,
     },
+    /// The database, without which nothing is decided.
+    #[error(transparent)]
+    Store(registry::Error),
     /// An internal error.
     #[error("an internal error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl AuthError {
+    /// Whether other rules might have identified the caller.
+    pub fn depends_on_rules(&self) -> bool {
+        matches!(self, Self::RejectedBasic | Self::RejectedToken)
+    }
 }
 
 impl From<HashError> for AuthError {
@@ -298,7 +308,7 @@ impl Auth {
         let subject = rules.subject_by_name(name).filter(|subject| subject.is_active(self.now()));
         let known = basic::stored(&self.0.setup.registry, name, subject, self.now())
             .await
-            .map_err(|error| AuthError::Internal(Box::new(error)))?;
+            .map_err(|error| AuthError::Store(error.into()))?;
         let secret_of_robot = match &known {
             Stored::Secrets(secrets) => basic::find(secret, secrets),
             Stored::None | Stored::Password(_) => None,

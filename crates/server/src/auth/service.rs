@@ -55,6 +55,7 @@ pub async fn serve(auth: &Auth, parts: &Parts, body: Body) -> Response {
 }
 
 async fn get(auth: &Auth, parts: &Parts, origin: &Origin) -> Result<Response, Failure> {
+    let rules = current(auth).await?;
     let (caller, until) = auth.identify_until(parts, Use::Access).await?;
     let id = match (&caller.credential, caller.identity) {
         (Credential::Token(_), _) => return Err(AuthError::RejectedBasic.into()),
@@ -69,7 +70,7 @@ async fn get(auth: &Auth, parts: &Parts, origin: &Origin) -> Result<Response, Fa
             _ => {}
         }
     }
-    let (issued, subject) = issue(auth, id, &scopes, origin)?;
+    let (issued, subject) = issue(auth, &rules, id, &scopes, origin)?;
     let mut body = json!({
         "token": issued.token,
         "access_token": issued.token,
@@ -101,6 +102,7 @@ async fn post(auth: &Auth, parts: &Parts, body: Body, origin: &Origin) -> Result
         return Err(AuthError::Ambiguous("a form with credentials takes no Authorization header").into());
     }
     let form = read_form(parts, body).await?;
+    let rules = current(auth).await?;
     // A refresh token is given for a password only: one that was shown goes on living as it is.
     let (id, until, offline) = match form.grant_type.as_str() {
         "password" => {
@@ -120,7 +122,7 @@ async fn post(auth: &Auth, parts: &Parts, body: Body, origin: &Origin) -> Result
         }
     };
     auth.note(parts, Identity::Subject(id));
-    let (issued, subject) = issue(auth, Some(id), &form.scopes, origin)?;
+    let (issued, subject) = issue(auth, &rules, Some(id), &form.scopes, origin)?;
     let mut body = json!({
         "access_token": issued.token,
         "token": issued.token,
@@ -173,22 +175,27 @@ async fn read_form(parts: &Parts, body: Body) -> Result<Form, Failure> {
     Ok(form)
 }
 
+/// The rules that a token is issued by.
+async fn current(auth: &Auth) -> Result<std::sync::Arc<Rules>, Failure> {
+    Ok(auth.0.setup.rules.current().await.map_err(registry::Error::from)?)
+}
+
 /// An access token for whoever was identified, and who that is.
 fn issue(
     auth: &Auth,
+    rules: &Rules,
     id: Option<SubjectId>,
     scopes: &[String],
     origin: &Origin,
 ) -> Result<(Issued, Option<Subject>), Failure> {
     let wanted: Vec<(Resource, Actions)> =
         oci::parse_scopes(scopes.iter().map(String::as_str)).map_err(Failure::Malformed)?;
-    let rules: std::sync::Arc<Rules> = auth.0.setup.rules.load();
     let subject = match id {
         // Removed in between: as if the login had come too late.
         Some(id) => Some(rules.subject(id).ok_or(AuthError::RejectedBasic)?),
         None => None,
     };
-    let issued = auth.issue(&rules, subject, &wanted).ok_or_else(|| {
+    let issued = auth.issue(rules, subject, &wanted).ok_or_else(|| {
         Failure::Malformed(Error::new(ErrorCode::Unsupported, "too many scopes in one request: ask for several tokens"))
     })?;
     if let Some(subject) = subject {

@@ -10,7 +10,6 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use oci::{ByteRange, Digest, Ranges, conditional};
-use policy::Access;
 use registry::{Right, delete, pull};
 
 use super::error::Failure;
@@ -19,8 +18,8 @@ use super::{Call, manifest};
 
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-pub(super) async fn head(call: &Call<'_>, access: &Access, digest: &Digest) -> Result<Response, Failure> {
-    let info = pull::blob_head(&call.state.registry, access, digest).await?;
+pub(super) async fn head(call: &Call<'_>, right: &dyn Right, digest: &Digest) -> Result<Response, Failure> {
+    let info = pull::blob_head(&call.state.registry, right, digest).await?;
     if let Some(response) = conditional_answer(&call.parts.headers, &info.digest)? {
         return Ok(response);
     }
@@ -30,15 +29,15 @@ pub(super) async fn head(call: &Call<'_>, access: &Access, digest: &Digest) -> R
     Ok(response)
 }
 
-pub(super) async fn get(call: &Call<'_>, access: &Access, digest: &Digest) -> Result<Response, Failure> {
+pub(super) async fn get(call: &Call<'_>, right: &dyn Right, digest: &Digest) -> Result<Response, Failure> {
     let headers = &call.parts.headers;
     if headers.contains_key(IF_MATCH) || headers.contains_key(IF_NONE_MATCH) {
-        let info = pull::blob_head(&call.state.registry, access, digest).await?;
+        let info = pull::blob_head(&call.state.registry, right, digest).await?;
         if let Some(response) = conditional_answer(headers, &info.digest)? {
             return Ok(response);
         }
     }
-    let blob = pull::blob(&call.state.registry, access, digest).await?;
+    let blob = pull::blob(&call.state.registry, right, digest).await?;
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let applies = conditional::range_applies(text(IF_RANGE), &blob.digest);
     let ranges = oci::parse_range(text(RANGE).filter(|_| applies), blob.size).map_err(Failure::Malformed)?;

@@ -199,6 +199,7 @@ fn auth(error: AuthError, asked: &Asked<'_>) -> Response {
         AuthError::Busy { wait } => {
             retry(one(ErrorCode::Unavailable, "too many logins are being checked: try again"), wait)
         }
+        AuthError::Store(error) => operation(error, asked),
         AuthError::Internal(error) => internal(error.as_ref(), asked),
     }
 }
@@ -287,6 +288,12 @@ fn operation(error: registry::Error, asked: &Asked<'_>) -> Response {
             let response = one(ErrorCode::Unavailable, "the registry is busy: try again");
             retry(response, Duration::from_secs(retry_after_s.into()))
         }
+        Error::Unsure { retry_after_s, source } => {
+            tracing::error!(request_id = asked.request_id, error = %chain(source.as_ref()), "a commit was not confirmed");
+            let message = "the registry does not know whether this was done: try again";
+            retry(one(ErrorCode::Unavailable, message), Duration::from_secs(retry_after_s.into()))
+        }
+        Error::Outdated => retry(one(ErrorCode::Unavailable, "rights are changing: try again"), Duration::from_secs(1)),
         Error::ClientGone(error) => cut(&error),
         Error::Conflict { what } => with_status(StatusCode::CONFLICT, ErrorCode::Unsupported, &what),
         Error::Damaged { digest, source } => {

@@ -13,7 +13,6 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, StatusCode};
 use oci::conditional::Precondition;
 use oci::{Digest, ErrorCode, Reference, Tag, conditional};
-use policy::Access;
 use registry::manifest::{Target, push, reserve};
 use registry::{Reservation, Right, delete, pull};
 
@@ -30,8 +29,8 @@ const RATE: usize = 32 << 10;
 /// Tags that one push may set.
 const MAX_TAGS: usize = 64;
 
-pub(super) async fn head(call: &Call<'_>, access: &Access, reference: &Reference) -> Result<Response, Failure> {
-    let info = pull::manifest_head(&call.state.registry, access, reference).await?;
+pub(super) async fn head(call: &Call<'_>, right: &dyn Right, reference: &Reference) -> Result<Response, Failure> {
+    let info = pull::manifest_head(&call.state.registry, right, reference).await?;
     if let Some(response) = conditional_answer(&call.parts.headers, &info.digest)? {
         return Ok(response);
     }
@@ -40,8 +39,8 @@ pub(super) async fn head(call: &Call<'_>, access: &Access, reference: &Reference
     Ok(response)
 }
 
-pub(super) async fn get(call: &Call<'_>, access: &Access, reference: &Reference) -> Result<Response, Failure> {
-    let manifest = pull::manifest(&call.state.registry, access, reference).await?;
+pub(super) async fn get(call: &Call<'_>, right: &dyn Right, reference: &Reference) -> Result<Response, Failure> {
+    let manifest = pull::manifest(&call.state.registry, right, reference).await?;
     if let Some(response) = conditional_answer(&call.parts.headers, &manifest.digest)? {
         return Ok(response);
     }

@@ -22,7 +22,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
 use oci::{ErrorCode, RepositoryName};
 use policy::{Access, Caller, Credential, Identity, Need, Refusal, Rules};
-use registry::{BoxError, Right};
+use registry::Right;
 use serde_json::json;
 
 pub use route::{Route, RouteError, is_confusing};
@@ -91,8 +91,7 @@ async fn handle(
     if target > MAX_TARGET {
         return Err(Failure::TooLong("the request's target is too long"));
     }
-    let caller = state.auth.identify(parts).await?;
-    let rules = state.rules.load();
+    let (rules, caller) = identify(state, parts, &route).await?;
     if caller.credential == Credential::None {
         return Err(Failure::Refused(Refusal::Challenge { scope: scope(&route, state), error: None }));
     }
@@ -110,6 +109,46 @@ async fn handle(
         call.record(&route, failure);
     }
     result
+}
+
+/// Who makes the request, and the rules to decide by, which are not newer than those that said who it is.
+///
+/// Where the query of the operation compares the rules' epoch with the database's, those at hand do while they allow it: one
+/// query a pull. Every other decision, and every refusal, is by rules that are the database's now.
+async fn identify(
+    state: &AppState,
+    parts: &Parts,
+    route: &Result<Route, RouteError>,
+) -> Result<(Arc<Rules>, Arc<Caller>), Failure> {
+    let at_hand = state.rules.load();
+    let found = match state.auth.identify(parts).await {
+        // A challenge is no decision.
+        Ok(caller) if caller.credential == Credential::None => return Ok((at_hand, caller)),
+        Ok(caller) if route.as_ref().is_ok_and(|route| allowed(state, &at_hand, &caller, route)) => {
+            return Ok((at_hand, caller));
+        }
+        Err(error) if !error.depends_on_rules() => return Err(error.into()),
+        found => found,
+    };
+    let rules = state.rules.current().await.map_err(registry::Error::from)?;
+    let caller = if rules.epoch() == at_hand.epoch() { found? } else { state.auth.identify(parts).await? };
+    Ok((rules, caller))
+}
+
+/// Whether these rules allow an operation that compares their epoch itself.
+fn allowed(state: &AppState, rules: &Arc<Rules>, caller: &Arc<Caller>, route: &Route) -> bool {
+    let compares = matches!(
+        route,
+        Route::ManifestGet(..)
+            | Route::ManifestHead(..)
+            | Route::ManifestPut(..)
+            | Route::ManifestDelete(..)
+            | Route::BlobGet(..)
+            | Route::BlobHead(..)
+            | Route::BlobDelete(..)
+    );
+    let (Some(name), Some(need)) = (route.repository(), route.need()) else { return false };
+    compares && policy::authorize(rules, caller, name, need, (state.clock)()).is_ok()
 }
 
 /// The scope that a request needs, as the challenge to nobody names it.
@@ -158,12 +197,12 @@ async fn dispatch(call: &Call<'_>, route: &Route, body: RequestBody) -> Result<R
         Route::Base | Route::Catalog | Route::Discover => Ok(respond::json(StatusCode::OK, &json!({}))),
         Route::Tags(_) => tags::list(call, &access).await,
         Route::Referrers(_, digest) => referrers::list(call, &access, digest).await,
-        Route::ManifestGet(_, reference) => manifest::get(call, &access, reference).await,
-        Route::ManifestHead(_, reference) => manifest::head(call, &access, reference).await,
+        Route::ManifestGet(_, reference) => manifest::get(call, &call.still(&access, need), reference).await,
+        Route::ManifestHead(_, reference) => manifest::head(call, &call.still(&access, need), reference).await,
         Route::ManifestPut(_, reference) => manifest::put(call, &call.still(&access, need), reference, body).await,
         Route::ManifestDelete(_, reference) => manifest::delete(call, &call.still(&access, need), reference).await,
-        Route::BlobGet(_, digest) => blob::get(call, &access, digest).await,
-        Route::BlobHead(_, digest) => blob::head(call, &access, digest).await,
+        Route::BlobGet(_, digest) => blob::get(call, &call.still(&access, need), digest).await,
+        Route::BlobHead(_, digest) => blob::head(call, &call.still(&access, need), digest).await,
         Route::BlobDelete(_, digest) => blob::delete(call, &call.still(&access, need), digest).await,
         Route::UploadStart(_) => upload::start(call, &access, body).await,
         Route::UploadAppend(_, id) => upload::append(call, &access, id, body).await,
@@ -209,8 +248,8 @@ impl Right for Still<'_> {
         policy::authorize(&rules, &call.caller, self.name, self.need, call.now())
     }
 
-    fn refresh(&self) -> BoxFuture<'_, Result<(), BoxError>> {
-        Box::pin(async { self.call.state.rules.refresh().await.map_err(BoxError::from) })
+    fn refresh(&self) -> BoxFuture<'_, Result<(), registry::Error>> {
+        Box::pin(async { Ok(self.call.state.rules.refresh().await?) })
     }
 }
 

@@ -21,7 +21,7 @@ fn writer(path: &Path, settings: &str) -> Writer {
         )
         .unwrap();
     connection.execute_batch(settings).unwrap();
-    Writer::start(connection, clock(), MakeRoom::default()).unwrap()
+    Writer::start(connection, clock(), MakeRoom::default(), Arc::default()).unwrap()
 }
 
 async fn put(writer: &Writer, id: i64, bytes: usize) -> Result<u64, Error> {
@@ -178,7 +178,7 @@ async fn nothing_is_written_after_a_failed_sync() {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let stats = Arc::new(Mutex::new(Stats::default()));
     let mut state = State {
-        tx: tx_of(connection, clock()),
+        tx: tx_of(connection, clock(), Arc::default()),
         synced: None,
         failed: true,
         stats: stats.clone(),
