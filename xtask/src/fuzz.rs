@@ -78,7 +78,7 @@ pub fn run_all(root: &Path, options: &Options) -> Result<bool> {
 pub fn short(scene: &Scene) -> Result<Count> {
     let outcomes = Fuzzer::build(&scene.root)?.run(&Options { seconds: SHORT, targets: Vec::new() })?;
     let failed = outcomes.iter().filter(|outcome| outcome.trouble.is_some()).count() as u64;
-    Ok(Count { passed: outcomes.len() as u64 - failed, failed })
+    Ok(Count { passed: outcomes.len() as u64 - failed, failed, ..Count::default() })
 }
 
 /// The built program and its folders.

@@ -3,12 +3,14 @@
 #![allow(clippy::print_stdout, reason = "a task that prints is what is wanted here")]
 
 mod crate_rules;
+mod engines;
 mod fuzz;
 mod image;
 mod install;
 mod mutation;
 mod packed;
 mod part;
+mod postgres;
 mod process;
 mod quirks;
 mod security_cases;
@@ -30,6 +32,7 @@ cargo xtask verify          what is too long for each run; writes docs/verify.md
 cargo xtask mutation        only that part of it: is each authorization call needed?
 cargo xtask fuzz            every fuzz target for an hour; --seconds N, --target T; writes docs/fuzz.md
 cargo xtask image           the static binary, and target/image for `docker build`
+cargo xtask postgres C…     run a command with a PostgreSQL server for its tests; --pgbouncer in front: by way of that
 cargo xtask style           the rules of CONTRIBUTING.md that a program can check
 cargo xtask generate        rewrite the generated pages";
 
@@ -54,6 +57,7 @@ fn run(arguments: &[&str]) -> Result<bool> {
         ["mutation"] => Ok(mutation::run(&root)?.iter().all(|mutant| mutant.verdict == mutation::Verdict::Caught)),
         ["fuzz", rest @ ..] => fuzz::run_all(&root, &fuzz::Options::parse(rest)?),
         ["image"] => image::prepare_and_tell(&root),
+        ["postgres", command @ ..] => postgres::with_server(&root, command),
         ["style"] => style::check(&root).map(|()| true),
         ["generate"] => {
             quirks::write(&root)?;

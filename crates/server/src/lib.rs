@@ -11,6 +11,7 @@ pub mod bootstrap;
 pub mod clock;
 pub mod config;
 pub mod data_dir;
+mod database;
 pub mod distribution;
 mod error;
 #[doc(hidden)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use blobs::Blobs;
-use meta::{Action, Actor, Db, NewEvent, Options};
+use meta::{Action, Actor, NewEvent};
 use oci::{Clock, Random};
 use registry::{Registry, Settings};
 use sd_notify::NotifyState;
@@ -21,6 +21,7 @@ use crate::bootstrap::{FirstPassword, announce, first_user};
 use crate::clock::{system_clock, system_random};
 use crate::config::Config;
 use crate::data_dir::{DataDir, names, remove, replace};
+use crate::database::Lease;
 use crate::error::Error;
 use crate::keys::{Kek, needs_kek, token_keys};
 use crate::listen::{self, Bound, Phase, Serving, Tls, socket_path};
@@ -29,7 +30,7 @@ use crate::space::Space;
 use crate::state::{AppState, Listener, RulesHandle};
 use crate::tasks::{self, Tasks};
 use crate::trouble::Trouble;
-use crate::{admin, health, logs, main_router, sandbox};
+use crate::{admin, database, health, logs, main_router, sandbox};
 
 /// After `server.drain_timeout`: for handlers to keep what they have.
 const CUT_TIME: Duration = Duration::from_secs(3);
@@ -66,12 +67,26 @@ pub fn run(config: Config) -> Result<(), Error> {
 /// Serves on the runtime.
 async fn serve(config: Config) -> Result<(), Error> {
     let mut signals = Signals::new()?;
-    let running = Running::start(config, system_clock(), system_random()).await?;
+    let running = tokio::select! {
+        running = Running::start(config, system_clock(), system_random()) => running?,
+        // It may wait for a database that does not come.
+        () = signals.next() => {
+            tracing::info!(target: logs::ALWAYS, "stopped before it was ready");
+            return Ok(());
+        }
+    };
     running.announce()?;
-    signals.next().await;
+    let lost = tokio::select! {
+        () = signals.next() => false,
+        () = running.lost() => true,
+    };
     tracing::info!(target: logs::ALWAYS, "stopping");
     notify(&[NotifyState::Stopping]);
-    running.stop(signals.next()).await
+    running.stop(signals.next()).await?;
+    match lost {
+        true => Err(Error::Served { holder: "another server, which has taken it from this one".to_owned() }),
+        false => Ok(()),
+    }
 }
 
 /// Takes as many file descriptors as the system gives: shells and service managers hand out few.
@@ -125,6 +140,7 @@ pub struct Running {
     data: DataDir,
     /// Whether files can be made in it.
     writable: bool,
+    lease: Option<Lease>,
     state: AppState,
     first: FirstPassword,
     tasks: Tasks,
@@ -155,9 +171,12 @@ impl Running {
         if let Some(main) = addresses.get(Listener::Main.as_str()) {
             config.server.listen = *main;
         }
-        let state = build(config, &data, &clock, &random).await?;
+        let (state, lease) = build(config, &data, &clock, &random).await?;
         let first = first_user(&state, &data).await?;
         let tasks = start_tasks(&state, tls.clone());
+        if let Some(lease) = &lease {
+            tasks.start(lease.task());
+        }
         let (phase, _) = watch::channel(Phase::Run);
         let context = listen::Context {
             config: state.config.clone(),
@@ -179,7 +198,7 @@ impl Running {
             })
             .collect();
         event(&state, Action::Start).await?;
-        let running = Self { data, writable, state, first, tasks, phase, serving, addresses };
+        let running = Self { data, writable, lease, state, first, tasks, phase, serving, addresses };
         running.write_addresses()?;
         Ok(running)
     }
@@ -192,6 +211,14 @@ impl Running {
     /// What the handlers share.
     pub fn state(&self) -> &AppState {
         &self.state
+    }
+
+    /// Returns when another server has taken the store; never where none can.
+    async fn lost(&self) {
+        match &self.lease {
+            Some(lease) => lease.lost().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Where the first password went.
@@ -239,6 +266,7 @@ impl Running {
             ops = address(Listener::Ops),
             tls = config.server.tls.is_some(),
             mode = config.server.mode.as_str(),
+            database = %config.database.url,
             data_dir = %config.data_dir.display(),
             version = env!("CARGO_PKG_VERSION"),
             "ready"
@@ -285,6 +313,9 @@ impl Running {
         };
         if let Err(error) = told.await {
             tracing::error!(error = logs::chain(&error), "the last events could not be written");
+        }
+        if let Some(lease) = &self.lease {
+            lease.leave().await;
         }
         db.clone().close().await.map_err(failed)?;
         let space = Space::of(&self.state.config);
@@ -338,45 +369,49 @@ fn bind(config: &Config, data_dir: Option<&Path>) -> Result<Vec<Bound>, Error> {
     Ok(bound)
 }
 
-/// Opens database and store of a locked data directory.
+/// Opens database and store of a locked data directory. A database that is away is waited for at most `patience`.
 pub(crate) async fn open_registry(
     config: &Config,
     data: &DataDir,
     clock: &Clock,
     random: &Random,
+    patience: Duration,
 ) -> Result<Registry, Error> {
-    let (database, blobs) = (data.path(names::DATABASE), data.make_dir(names::BLOBS)?);
-    let (at, at_root) = (data.root().to_owned(), data.root().to_owned());
-    let for_db = (clock.clone(), random.clone());
+    let (blobs, at_root) = (data.make_dir(names::BLOBS)?, data.root().to_owned());
     let (space, reserve, timeout) = (Space::of(config), config.storage.reserve.0, config.storage.timeout);
-    let read_only = config.is_read_only();
-    let (db, store) = blocking(move || {
+    let store = blocking(move || {
         space.make_room();
-        let options = Options { make_room: space.hook(), timeout, read_only, ..Options::default() };
-        let db = Db::open_sqlite_with(&database, for_db.0, for_db.1, &options);
-        let db = db.map_err(|error| Error::database(&at, error))?;
         let store = Blobs::open_fs(&blobs).and_then(|store| store.keep_free(reserve, &at_root).map(|()| store));
         let store = store.map_err(|error| Error::operation("opening the store", error))?;
         store.set_timeout(timeout);
-        Ok((db, store))
+        Ok(store)
     })
     .await?;
-    let number = |format: i64| u64::try_from(format).unwrap_or_default();
-    data.settle_format(db.store_id(), number(meta::FORMAT), number(meta::MIN_READER))?;
-    let settings = Settings {
+    let db = database::open(config, data, clock, random, patience).await?;
+    Ok(Registry::new(db, store, registry_settings(config), clock.clone(), random.clone()))
+}
+
+/// The settings of the operations.
+pub(crate) fn registry_settings(config: &Config) -> Settings {
+    Settings {
         sparse_images: config.content.sparse_images,
         manifest_limit: config.limits.manifest.as_usize(),
         uploads_per_subject: config.limits.uploads_per_subject,
         upload_idle: config.upload.idle,
         gc_grace: config.gc.grace,
         verify_reads: config.storage.verify_reads,
-    };
-    Ok(Registry::new(db, store, settings, clock.clone(), random.clone()))
+    }
 }
 
-async fn build(config: Config, data: &DataDir, clock: &Clock, random: &Random) -> Result<AppState, Error> {
-    let registry = open_registry(&config, data, clock, random).await?;
+async fn build(
+    config: Config,
+    data: &DataDir,
+    clock: &Clock,
+    random: &Random,
+) -> Result<(AppState, Option<Lease>), Error> {
+    let registry = open_registry(&config, data, clock, random, config.database.start_timeout).await?;
     let db = registry.db();
+    let lease = if config.is_read_only() { None } else { Lease::take(db, data, random).await? };
     if !config.is_read_only() {
         // Leases of the process before this one; the lock says that it is gone.
         db.clear_leases().await.map_err(|error| Error::database(data.root(), error))?;
@@ -407,7 +442,7 @@ async fn build(config: Config, data: &DataDir, clock: &Clock, random: &Random) -
     };
     let auth = Auth::new(setup, keys);
     let (config, trouble) = (Arc::new(config), Trouble::default());
-    Ok(AppState { registry, auth, rules, config, metrics, trouble, clock: clock.clone() })
+    Ok((AppState { registry, auth, rules, config, metrics, trouble, clock: clock.clone() }, lease))
 }
 
 fn start_tasks(state: &AppState, tls: Option<Arc<Tls>>) -> Tasks {

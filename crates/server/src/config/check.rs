@@ -10,9 +10,9 @@ use super::gather::{Problem, Raw, Typed, Value, resolve};
 use super::keys::{self, Form, KEYS};
 use super::value::{ByteSize, parse_duration};
 use super::{
-    AdminConfig, AuthConfig, BootstrapConfig, Challenge, Config, ContentConfig, GcConfig, KeysConfig, LimitsConfig,
-    LogConfig, LogFormat, Mode, OpsConfig, PublicUrl, SandboxConfig, SandboxMode, ServerConfig, Setting, StorageConfig,
-    TlsFiles, UploadConfig,
+    AdminConfig, AuthConfig, BootstrapConfig, Challenge, Config, ContentConfig, DatabaseConfig, DatabaseUrl, GcConfig,
+    KeysConfig, LimitsConfig, LogConfig, LogFormat, Mode, OpsConfig, PublicUrl, SandboxConfig, SandboxMode,
+    ServerConfig, Setting, StorageConfig, TlsFiles, UploadConfig,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -46,7 +46,7 @@ impl Checker<'_> {
         let server = self.server();
         let admin = AdminConfig { listen: self.address_or_off("admin.listen").flatten() };
         let ops = OpsConfig { listen: self.address_or_off("ops.listen").flatten() };
-        self.database();
+        let database = self.database();
         let reserve = self.size("storage.reserve", 0..=1 << 50);
         let timeout = self.duration("storage.timeout", SECOND / 10..=3600 * SECOND);
         let verify_reads = self.switch("storage.verify_reads");
@@ -65,6 +65,7 @@ impl Checker<'_> {
             server: server?,
             admin,
             ops,
+            database: database?,
             sandbox: sandbox?,
             storage: StorageConfig { reserve: reserve?, timeout: timeout?, verify_reads: verify_reads? },
             keys,
@@ -177,14 +178,11 @@ impl Checker<'_> {
         Some(LogConfig { format: format?, level: level? })
     }
 
-    fn database(&mut self) {
-        self.one("database.url", |text| match text {
-            "sqlite" => Ok(()),
-            _ if text.starts_with("postgres://") || text.starts_with("postgresql://") => {
-                Err("this version keeps its database in the data directory; PostgreSQL comes later".to_owned())
-            }
-            _ => Err("is not `sqlite`".to_owned()),
-        });
+    fn database(&mut self) -> Option<DatabaseConfig> {
+        let url = self.one("database.url", DatabaseUrl::parse);
+        let connections = self.count("database.connections", 2..=1000);
+        let start_timeout = self.duration("database.start_timeout", Duration::ZERO..=DAY);
+        Some(DatabaseConfig { url: url?, connections: connections?, start_timeout: start_timeout? })
     }
 
     fn value(&self, key: &'static str) -> Option<&Value> {

@@ -175,8 +175,24 @@ pub const KEYS: &[Key] = &[
         default: "sqlite",
         flag: None,
         secret: true,
-        doc: "`sqlite`: a database in the data directory. PostgreSQL comes with a later version.",
+        doc: "`sqlite`: a database in the data directory. `postgres://USER:PASSWORD@HOST:PORT/DATABASE`: PostgreSQL, directly \
+              or behind pgbouncer. Beyond loopback it has to speak TLS with a certificate for its name; \
+              `?sslrootcert=FILE` names the authorities if they are not those of the system, `?host=DIR` the folder of a \
+              socket. `?sslmode=disable&allow_plaintext=true` is for a network that is private itself. Put it into a file \
+              of its own, named by `database.url_file`.",
     },
+    key(
+        "database.connections",
+        Form::Count,
+        "16",
+        "Connections to PostgreSQL at a time. A request that gets none in time is answered 503.",
+    ),
+    key(
+        "database.start_timeout",
+        Form::Duration,
+        "60s",
+        "How long a start waits for PostgreSQL when it does not answer.",
+    ),
     key(
         "storage.reserve",
         Form::Size,

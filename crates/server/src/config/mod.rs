@@ -1,6 +1,7 @@
 //! Settings: one table of keys; values from the file, the environment and flags; everything that is wrong at once.
 
 mod check;
+mod database;
 mod gather;
 mod keys;
 mod public_url;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Serialize;
 
+pub use database::DatabaseUrl;
 pub use gather::{Environment, FILE_NAME, Flags, Origin, Problem, Raw, beside};
 pub use keys::{Form, KEYS, Key};
 pub use public_url::PublicUrl;
@@ -35,6 +37,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// `ops.…`.
     pub ops: OpsConfig,
+    /// `database.…`.
+    pub database: DatabaseConfig,
     /// `storage.…`.
     pub storage: StorageConfig,
     /// `sandbox.…`.
@@ -148,6 +152,17 @@ pub struct AdminConfig {
 pub struct OpsConfig {
     /// Where it listens; `None` is off.
     pub listen: Option<SocketAddr>,
+}
+
+/// The database.
+#[derive(Clone, Debug)]
+pub struct DatabaseConfig {
+    /// Which engine, and where.
+    pub url: DatabaseUrl,
+    /// Connections to PostgreSQL at a time.
+    pub connections: u32,
+    /// How long a start waits for PostgreSQL.
+    pub start_timeout: Duration,
 }
 
 /// The store.

@@ -1,8 +1,10 @@
 //! Commands that work on a data directory without a server, or before there is one.
 
 mod init;
+mod migrate;
 
 use std::path::Path;
+use std::time::Duration;
 
 use api::{BackupReport, Checked, Finding, FsckReport, Severity};
 use oci::{Clock, Random};
@@ -10,6 +12,7 @@ use registry::{Authority, backup, fsck as checks};
 use tokio::time::Instant;
 
 pub use init::{Init, init};
+pub use migrate::{Location, Migrated, Progress, migrate};
 
 use crate::admin::{backup_report, fsck_report};
 use crate::clock::{system_clock, system_random};
@@ -31,7 +34,7 @@ pub async fn fsck(
 ) -> Result<FsckReport, Error> {
     private_files();
     let (clock, random, root) = (system_clock(), system_random(), config.data_dir.clone());
-    if !root.join(names::DATABASE).exists() {
+    if !data_dir::holds_registry(&root) {
         return Err(Error::DataDir {
             what: format!("there is no registry in {}", root.display()),
             help: "name its data directory with --data-dir DIR".to_owned(),
@@ -45,7 +48,7 @@ pub async fn fsck(
     }
     let for_lock = clock.clone();
     let data = blocking(move || DataDir::open_existing(&root, &for_lock)).await?;
-    let registry = open_registry(config, &data, &clock, &random).await?;
+    let registry = open_registry(config, &data, &clock, &random, Duration::ZERO).await?;
     let tell = |so_far: &checks::Checked| {
         progress(Checked { blobs: so_far.blobs, manifests: so_far.manifests, tags: so_far.tags, links: so_far.links });
     };
@@ -144,7 +147,7 @@ pub async fn restore(
 async fn finish_restore(config: &Config, clock: &Clock, random: &Random) -> Result<(), Error> {
     let (root, for_lock) = (config.data_dir.clone(), clock.clone());
     let data = blocking(move || DataDir::open_existing(&root, &for_lock)).await?;
-    let registry = open_registry(config, &data, clock, random).await?;
+    let registry = open_registry(config, &data, clock, random, Duration::ZERO).await?;
     let retired = retire_all(registry.db()).await;
     let closed = registry.db().clone().close().await;
     retired?;
