@@ -199,7 +199,8 @@ impl Open {
         };
         let auth = Auth::new(setup, TokenKeys::new(&store_id, TokenKey::new("k1", &[7; 32]), Vec::new()));
         let metrics = server::metrics::Metrics::new();
-        let state = AppState { registry, auth, rules, config: Arc::new(config), metrics, clock };
+        let (config, trouble) = (Arc::new(config), server::trouble::Trouble::default());
+        let state = AppState { registry, auth, rules, config, metrics, trouble, clock };
         let router = server::main_router::router(state.clone());
         let admin = server::admin::router(state.clone(), random, Arc::new(Vec::new));
         Self { state, router, admin }

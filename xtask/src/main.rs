@@ -4,6 +4,7 @@
 
 mod crate_rules;
 mod fuzz;
+mod image;
 mod install;
 mod mutation;
 mod packed;
@@ -28,6 +29,7 @@ cargo xtask parts           list the parts
 cargo xtask verify          what is too long for each run; writes docs/verify.md
 cargo xtask mutation        only that part of it: is each authorization call needed?
 cargo xtask fuzz            every fuzz target for an hour; --seconds N, --target T; writes docs/fuzz.md
+cargo xtask image           the static binary, and target/image for `docker build`
 cargo xtask style           the rules of CONTRIBUTING.md that a program can check
 cargo xtask generate        rewrite the generated pages";
 
@@ -51,6 +53,7 @@ fn run(arguments: &[&str]) -> Result<bool> {
         ["verify"] => verify::run_all(&root),
         ["mutation"] => Ok(mutation::run(&root)?.iter().all(|mutant| mutant.verdict == mutation::Verdict::Caught)),
         ["fuzz", rest @ ..] => fuzz::run_all(&root, &fuzz::Options::parse(rest)?),
+        ["image"] => image::prepare_and_tell(&root),
         ["style"] => style::check(&root).map(|()| true),
         ["generate"] => {
             quirks::write(&root)?;

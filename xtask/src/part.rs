@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::process::{self, Count, cargo};
-use crate::{fuzz, install, quirks, security_cases, style};
+use crate::{fuzz, image, install, quirks, security_cases, style};
 
 /// Where a part runs.
 pub struct Scene {
@@ -59,7 +59,9 @@ const PARTS: &[Part] = &[
     }),
     part("unit", "cargo test of every crate", Need::Nothing, |s| {
         let arguments = ["test", "--workspace", "--exclude", "portcullis-tests", "--no-fail-fast"];
-        process::run_tests(&mut cargo(&s.root, &arguments))
+        let crates = process::run_tests(&mut cargo(&s.root, &arguments))?;
+        let own = process::run_tests(&mut cargo(&s.root, &["test", "-p", "portcullis-tests", "--lib"]))?;
+        Ok(crates.plus(own))
     }),
     part("release", "cargo build --release", Need::Nothing, |s| {
         checked(cargo(&s.root, &["build", "--release", "-p", "portcullis"]))
@@ -74,7 +76,33 @@ const PARTS: &[Part] = &[
     part("podman", "podman of Debian", Need::Tools, |s| built(s, "clients_podman")),
     part("docker", "docker engine of Debian, a layer of 1 GiB", Need::Tools, |s| built(s, "clients_docker")),
     part("crane", "crane, a layer of 1 GiB", Need::Tools, |s| built(s, "clients_crane")),
+    part("docker-next", "current docker engine with its containerd store", Need::Tools, |s| {
+        built(s, "clients_docker_next")
+    }),
+    part("containerd", "containerd of Debian and containerd 2, each by its ctr", Need::Tools, |s| {
+        built(s, "clients_containerd")
+    }),
+    part("proxies", "nginx and haproxy in front, as docs/guide/proxies.md says", Need::Tools, |s| built(s, "proxies")),
+    part("http2", "HTTP/2: who speaks it, and many streams on one connection", Need::Tools, |s| built(s, "http2")),
     part("oras", "oras: artifacts and referrers", Need::Tools, |s| built(s, "clients_oras")),
+    part("container", "the static binary in an image from scratch, as docs/guide/docker.md says", Need::Tools, |s| {
+        let folder = image::prepare(&s.root)?.display().to_string();
+        built_with(s, "container", &[("PORTCULLIS_IMAGE", &folder)])
+    }),
+    part("regctl", "regctl: copies with referrers, deletes tags, waits as it is told", Need::Tools, |s| {
+        built(s, "clients_regctl")
+    }),
+    part("helm", "helm 3 and 4: charts, versions from tags, provenance", Need::Tools, |s| built(s, "clients_helm")),
+    part("cosign", "cosign with a local key: signatures as referrers and as tags", Need::Tools, |s| {
+        built(s, "clients_cosign")
+    }),
+    part("buildah", "buildah of Debian", Need::Tools, |s| built(s, "clients_buildah")),
+    part("buildkit", "buildctl with buildkitd: attestations, caches", Need::Tools, |s| built(s, "clients_buildkit")),
+    part("umoci", "layouts of umoci, moved by skopeo", Need::Tools, |s| built(s, "clients_umoci")),
+    part("lazy", "lazy pullers: their ranges, zstd:chunked", Need::Tools, |s| built(s, "clients_lazy")),
+    part("client-report", "docs/reference/clients.md is what the clients of this run did", Need::Tools, |s| {
+        built(s, "client_report")
+    }),
     part("kill", "kill -9 at random moments", Need::Binary, |s| built(s, "crash_kill")),
     part(
         "power-cut",
@@ -82,6 +110,10 @@ const PARTS: &[Part] = &[
         Need::Tools,
         |s| power_cut(s, &[]),
     ),
+    part("disk", "full, read-only, failing, silent disks; damaged files", Need::Tools, |s| {
+        let tests = ["disk_full", "disk_faults", "disk_silent", "disk_damage"];
+        tests.iter().try_fold(Count::default(), |count, test| Ok(count.plus(built(s, test)?)))
+    }),
     part("memory", "256 MiB: a blob of 4 GiB, 100,000 tags, 500 manifests at once", Need::Binary, |s| {
         built(s, "memory")
     }),
@@ -115,6 +147,10 @@ impl Selection {
             bail!("no such part: {name}; cargo xtask parts lists them");
         }
         Ok(selection)
+    }
+
+    fn is_everything(&self) -> bool {
+        !self.quick && self.only.is_empty()
     }
 
     fn parts(&self) -> Vec<&'static Part> {
@@ -165,6 +201,10 @@ pub fn test(root: &Path, selection: &Selection) -> Result<bool> {
     let parts = selection.parts();
     let mut scene = Scene { root: root.to_owned(), tools: Vec::new() };
     let mut done: Vec<Done> = Vec::new();
+    if selection.is_everything() {
+        // Rows of files of tests that are no longer there.
+        let _ = std::fs::remove_dir_all(target_folder(root).join("client-report"));
+    }
     if parts.iter().any(|part| part.need == Need::Tools) {
         done.push(timed("install", || {
             scene.tools = install::everything()?;
@@ -247,8 +287,18 @@ pub fn built_with(scene: &Scene, test: &str, environment: &[(&str, &str)]) -> Re
     let arguments = ["test", "-p", "portcullis-tests", "--test", test, "--", "--test-threads=1", "--nocapture"];
     let mut command = cargo(&scene.root, &arguments);
     command.env("PATH", process::path_with(&scene.tools)?).env("RUST_LIB_BACKTRACE", "0");
+    command.env("PORTCULLIS_CLIENT_REPORT", rows_folder(scene, test)?);
     command.envs(environment.iter().copied());
     process::run_tests(&mut command)
+}
+
+/// Where the rows of a file of client tests go: a folder of its own, so that running it again replaces its rows and no others.
+fn rows_folder(scene: &Scene, test: &str) -> Result<PathBuf> {
+    let folder = target_folder(&scene.root).join("client-report").join(test);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    Ok(folder)
 }
 
 /// The power cuts need a second program, whose syncs are compiled out: a debug build, since most of it is there already.

@@ -25,8 +25,15 @@ pub struct Options {
     pub busy_timeout: Duration,
     /// How many reads run at the same time; at least 1.
     pub readers: usize,
+    /// How long a caller waits for the disk before it is told that the database is not available. What was handed over goes
+    /// on.
+    pub timeout: Duration,
     /// Called before each commit.
     pub make_room: MakeRoom,
+    /// Opens what is there and changes nothing: every write fails with [`Error::ReadOnly`], and so does opening a database
+    /// whose schema is older than this program's. Where the directory cannot be written, a log that was not copied (of a
+    /// program that was killed) cannot be read, and opening fails.
+    pub read_only: bool,
 }
 
 /// What makes room on the disk before a commit, if there is something to give up for it, and says whether the disk is all but
@@ -49,7 +56,13 @@ impl std::fmt::Debug for MakeRoom {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { busy_timeout: Duration::from_secs(5), readers: 8, make_room: MakeRoom::default() }
+        Self {
+            busy_timeout: Duration::from_secs(5),
+            readers: 8,
+            timeout: Duration::from_secs(60),
+            make_room: MakeRoom::default(),
+            read_only: false,
+        }
     }
 }
 
@@ -74,6 +87,7 @@ struct Inner {
     engine: Engine,
     store_id: String,
     touch_after_ms: AtomicU64,
+    read_only: bool,
 }
 
 /// The engines. PostgreSQL is the next one.
@@ -101,12 +115,18 @@ impl Db {
             engine: Engine::Sqlite(sqlite),
             store_id,
             touch_after_ms: AtomicU64::new(6 * 60 * 60 * 1000),
+            read_only: options.read_only,
         })))
     }
 
     /// The identity of the store (a UUID), the same as in the data directory, given when the database was created.
     pub fn store_id(&self) -> &str {
         &self.0.store_id
+    }
+
+    /// Whether it was opened to be read only ([`Options::read_only`]).
+    pub fn is_read_only(&self) -> bool {
+        self.0.read_only
     }
 
     /// Sets how old the last touch of a blob must be for a new reference to write another: a quarter of the grace of the
@@ -122,6 +142,9 @@ impl Db {
     /// Copies what commits have appended to the log into the database file. A task calls this every few seconds, so
     /// that no commit has to. Writers and readers go on meanwhile.
     pub async fn checkpoint(&self) -> Result<Checkpoint, Error> {
+        if self.0.read_only {
+            return Err(Error::ReadOnly);
+        }
         match &self.0.engine {
             Engine::Sqlite(sqlite) => sqlite.checkpoint().await,
         }
@@ -162,6 +185,9 @@ impl Db {
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
     {
+        if self.0.read_only {
+            return Err(Error::ReadOnly);
+        }
         match &self.0.engine {
             Engine::Sqlite(sqlite) => sqlite.write(Durability::Synced, work).await,
         }
@@ -173,6 +199,9 @@ impl Db {
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
     {
+        if self.0.read_only {
+            return Err(Error::ReadOnly);
+        }
         match &self.0.engine {
             Engine::Sqlite(sqlite) => sqlite.write(Durability::Unsynced, work).await,
         }

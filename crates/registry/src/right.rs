@@ -53,7 +53,7 @@ impl<'a> Decisions<'a> {
             return Err(Error::Unavailable { retry_after_s: 1, source: None });
         }
         if self.made > 0 {
-            self.right.refresh().await.map_err(Error::Internal)?;
+            self.right.refresh().await.map_err(Error::by_cause)?;
         }
         self.made += 1;
         Ok(self.right.decide()?)

@@ -18,7 +18,7 @@ pub fn basic(value: &str) -> Option<Option<(String, String)>> {
 
 /// The address that a request comes from, by its peer and what the proxies among the peers say.
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
-    origin::client(peer, headers, proxies)
+    origin::client_address(peer, headers, proxies)
 }
 
 /// A token whose claims are these bytes, signed as ours.

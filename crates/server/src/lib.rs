@@ -27,5 +27,6 @@ pub mod serve;
 pub mod space;
 pub mod state;
 pub mod tasks;
+pub mod trouble;
 
 pub use error::{Error, Kind};

@@ -211,7 +211,10 @@ async fn touch(tx: &mut Tx, repository: RepositoryId, push: &Push) -> Result<(),
 async fn upsert(tx: &mut Tx, repository: RepositoryId, push: &Push) -> Result<(i64, bool), Error> {
     let manifest = &push.manifest;
     tx.execute(
-        "INSERT INTO manifest_body (domain, digest, bytes) VALUES ($1, $2, $3) ON CONFLICT (domain, digest) DO NOTHING",
+        // What is there may be damaged: these bytes have just been verified.
+        "INSERT INTO manifest_body (domain, digest, bytes) VALUES ($1, $2, $3)
+         ON CONFLICT (domain, digest) DO UPDATE SET bytes = excluded.bytes
+         WHERE manifest_body.bytes IS DISTINCT FROM excluded.bytes",
         &[repository.domain.into(), (&manifest.digest).into(), (&manifest.bytes).into()],
     )
     .await?;

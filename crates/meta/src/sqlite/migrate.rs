@@ -27,15 +27,7 @@ fn migrate_with(
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     check_owner(&transaction)?;
     let applied = applied(&transaction)?;
-    let supported = migrations.last().map_or(0, |last| last.number);
-    if let Some((found, ..)) = applied.last().filter(|(number, ..)| *number > supported) {
-        return Err(Error::NewerFormat { found: *found, supported });
-    }
-    for (migration, (number, name, checksum)) in migrations.iter().zip(&applied) {
-        if migration.number != *number || checksum_of(migration) != *checksum {
-            return Err(Error::corrupt(format!("migration {number} ({name}) is not the one of this program")));
-        }
-    }
+    compare(&applied, migrations)?;
     let now = clock().0;
     for migration in migrations.iter().skip(applied.len()) {
         transaction.execute_batch(&translate(migration.sql)).map_err(failed)?;
@@ -57,6 +49,37 @@ fn migrate_with(
     let store_id = transaction.query_row("SELECT store_id FROM store", [], |row| row.get(0)).map_err(failed)?;
     transaction.commit().map_err(failed)?;
     Ok(store_id)
+}
+
+/// The id of the store in a file whose schema is this program's; changes nothing.
+pub(super) fn check(connection: &Connection) -> Result<String, Error> {
+    let failed = |error| Error::sqlite("reading the schema", error);
+    let id: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(failed)?;
+    if id != APPLICATION_ID {
+        return Err(Error::corrupt("the file is a database of another program, or empty"));
+    }
+    let applied = applied(connection)?;
+    compare(&applied, MIGRATIONS)?;
+    if applied.len() < MIGRATIONS.len() {
+        let what =
+            "its schema is older than this program: start it once in mode read-write, which brings it up to date";
+        return Err(Error::db("opening the database to read it", what));
+    }
+    connection.query_row("SELECT store_id FROM store", [], |row| row.get(0)).map_err(failed)
+}
+
+/// Refuses migrations that this program does not know, or knows otherwise.
+fn compare(applied: &[(i64, String, String)], migrations: &[Migration]) -> Result<(), Error> {
+    let supported = migrations.last().map_or(0, |last| last.number);
+    if let Some((found, ..)) = applied.last().filter(|(number, ..)| *number > supported) {
+        return Err(Error::NewerFormat { found: *found, supported });
+    }
+    for (migration, (number, name, checksum)) in migrations.iter().zip(applied) {
+        if migration.number != *number || checksum_of(migration) != *checksum {
+            return Err(Error::corrupt(format!("migration {number} ({name}) is not the one of this program")));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a file that another program made, before anything is written to it.

@@ -11,7 +11,7 @@ use super::keys::{self, Form, KEYS};
 use super::value::{ByteSize, parse_duration};
 use super::{
     AdminConfig, AuthConfig, BootstrapConfig, Challenge, Config, ContentConfig, GcConfig, KeysConfig, LimitsConfig,
-    LogConfig, LogFormat, OpsConfig, PublicUrl, SandboxConfig, SandboxMode, ServerConfig, Setting, StorageConfig,
+    LogConfig, LogFormat, Mode, OpsConfig, PublicUrl, SandboxConfig, SandboxMode, ServerConfig, Setting, StorageConfig,
     TlsFiles, UploadConfig,
 };
 
@@ -48,6 +48,7 @@ impl Checker<'_> {
         let ops = OpsConfig { listen: self.address_or_off("ops.listen").flatten() };
         self.database();
         let reserve = self.size("storage.reserve", 0..=1 << 50);
+        let timeout = self.duration("storage.timeout", SECOND / 10..=3600 * SECOND);
         let verify_reads = self.switch("storage.verify_reads");
         let sandbox = self.sandbox();
         let keys = KeysConfig { kek_file: self.path("keys.kek_file") };
@@ -64,8 +65,8 @@ impl Checker<'_> {
             server: server?,
             admin,
             ops,
-            storage: StorageConfig { reserve: reserve?, verify_reads: verify_reads? },
             sandbox: sandbox?,
+            storage: StorageConfig { reserve: reserve?, timeout: timeout?, verify_reads: verify_reads? },
             keys,
             auth: auth?,
             content: content?,
@@ -87,6 +88,11 @@ impl Checker<'_> {
         let key = self.path("server.tls.key");
         let client_ca = self.path("server.tls.client_ca");
         let drain_timeout = self.duration("server.drain_timeout", Duration::ZERO..=DAY);
+        let mode = self.one("server.mode", |text| match text {
+            "read-write" => Ok(Mode::ReadWrite),
+            "read-only" => Ok(Mode::ReadOnly),
+            _ => Err(format!("`{text}` is neither `read-write` nor `read-only`")),
+        });
         let tls = match (certificate, key) {
             (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key, client_ca }),
             (None, None) => {
@@ -104,7 +110,7 @@ impl Checker<'_> {
                 None
             }
         };
-        Some(ServerConfig { listen: listen?, public_urls, plain_from, tls, drain_timeout: drain_timeout? })
+        Some(ServerConfig { listen: listen?, public_urls, plain_from, tls, drain_timeout: drain_timeout?, mode: mode? })
     }
 
     fn auth(&mut self) -> Option<AuthConfig> {
