@@ -23,6 +23,8 @@ const PAGE: &str = "docs/fuzz.md";
 const LONGEST: usize = 4096;
 /// What is kept of the inputs that were found for one target: bytes of their text.
 const KEPT: usize = 40 << 10;
+/// And how many of them: the ordinary tests run them all.
+const MOST: usize = 160;
 /// How long a target runs in each run of the tests.
 const SHORT: u64 = 15;
 /// How long it runs where nothing is said.
@@ -221,8 +223,8 @@ impl Fuzzer {
         packed::read(&text).map_err(|line| anyhow::anyhow!("{}:{line}: no input", path.display()))
     }
 
-    /// Replaces the corpus by the fewest inputs that reach, beyond the seeds, what all that were found reach; the shortest
-    /// of them, where there are too many.
+    /// Replaces the corpus by the fewest inputs that reach, beyond the seeds, what all that were found reach; some of
+    /// every length, where there are too many.
     fn keep(&self, target: &str) -> Result<()> {
         let folder = self.folder.join(target);
         let kept = self.unpack(target, &["seeds"], "kept")?;
@@ -239,8 +241,9 @@ impl Fuzzer {
             }
         }
         inputs.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
+        let step = inputs.len().div_ceil(MOST).max(1);
         let mut text = String::new();
-        for input in &inputs {
+        for input in inputs.iter().step_by(step) {
             let line = packed::write([input.as_slice()]);
             if text.len() + line.len() > KEPT {
                 break;
