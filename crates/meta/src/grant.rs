@@ -114,9 +114,11 @@ impl Db {
                         tx.query(&sql, &[after.into(), limit.into()], grant).await
                     }
                     Some(subject) => {
-                        let sql = format!("{SELECT} WHERE g.id > $1 AND {} ORDER BY g.id LIMIT $2", is(subject, 3));
+                        let last = if subject.is_some() { 3 } else { 2 };
+                        let sql =
+                            format!("{SELECT} WHERE g.id > $1 AND {} ORDER BY g.id LIMIT ${last}", is(subject, 2));
                         let values: Vec<Value<'_>> =
-                            [after.into(), limit.into()].into_iter().chain(subject.map(Value::from)).collect();
+                            [after.into()].into_iter().chain(subject.map(Value::from)).chain([limit.into()]).collect();
                         tx.query(&sql, &values, grant).await
                     }
                 }
