@@ -204,7 +204,7 @@ impl Selection {
         let binary_is_given = std::env::var_os("PORTCULLIS_BIN").is_some();
         let mut runs: Vec<Run> = all_runs()
             .filter(|run| match self.only.is_empty() {
-                true => !self.quick || run.part.quick,
+                true => (!self.quick || run.part.quick) && !UNFINISHED.contains(&run.name().as_str()),
                 false => self.only.contains(&run.name()),
             })
             .collect();
@@ -236,6 +236,19 @@ impl Run {
         }
     }
 }
+
+/// Runs that are not finished, and so are no part of a run of everything, which names them at its end; `--only` runs them.
+const UNFINISHED: &[&str] = &[
+    "postgres-rows",
+    "pgbouncer",
+    "postgres",
+    "postgres-conformance",
+    "postgres-skopeo",
+    "postgres-crane",
+    "postgres-oras",
+    "postgres-kill",
+    "postgres-power-cut",
+];
 
 /// Every part, those of both engines twice.
 fn all_runs() -> impl Iterator<Item = Run> {
@@ -366,6 +379,7 @@ fn report(done: &[Done]) -> bool {
         })
         .collect();
     let equal = engines::compare(&pairs);
+    println!("not finished, run by name: {}\n", UNFINISHED.join(", "));
     println!("{} passed, {} failed", total.passed, total.failed + u64::from(!equal));
     total.failed == 0 && total.passed > 0 && equal
 }
