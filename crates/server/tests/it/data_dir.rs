@@ -98,7 +98,7 @@ async fn the_first_start_makes_everything_and_the_next_one_keeps_it() {
     assert_eq!(addresses.keys().collect::<Vec<_>>(), ["admin", "main", "ops"]);
     let format: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(place.data().join("format.json")).unwrap()).unwrap();
-    assert_eq!((&format["format"], &format["min_reader"]), (&1.into(), &1.into()));
+    assert_eq!((&format["format"], &format["min_reader"]), (&meta::FORMAT.into(), &meta::MIN_READER.into()));
     assert_eq!(status(&running, "main", "/v2/", Some(("admin", &password))).await, 200);
     assert_eq!(status(&running, "main", "/v2/", Some(("admin", "wrong"))).await, 401);
     stop(running).await;
