@@ -172,7 +172,9 @@ fn provenance_comes_with_its_chart(helm: Helm) -> Result<()> {
 
     let unsigned = package(&stage, &alice, "2.0.1", &[])?;
     push(&stage, &alice, &unsigned, &["--plain-http"])?;
-    let verify = ["pull", &chart, "--plain-http", "--version", "2.0.1", "--verify", "--keyring", &public];
+    let destination = folder.display().to_string();
+    let flags = ["--plain-http", "--version", "2.0.1", "--verify", "--keyring", &public, "-d", &destination];
+    let verify = [&["pull", &chart], &flags[..]].concat();
     alice.fails(&verify)?.names_the_cause(&["provenance"])?;
     stage.record(helm.client, &alice, &["provenance file, verified"])?;
     stage.close()
