@@ -239,6 +239,8 @@ impl Run {
 
 /// Runs that are not finished, and so are no part of a run of everything, which names them at its end; `--only` runs them.
 const UNFINISHED: &[&str] = &[
+    "container",
+    "fuzz",
     "postgres-rows",
     "pgbouncer",
     "postgres",
