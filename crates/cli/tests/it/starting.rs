@@ -22,7 +22,7 @@ fn the_first_start_makes_a_private_data_directory() {
         assert_eq!(mode(&sandbox.data().join(file)), 0o600, "{file}");
     }
     let format: Value = serde_json::from_str(&read(&sandbox.data().join("format.json"))).unwrap();
-    assert_eq!(format["format"], 1);
+    assert_eq!(format["format"], 3);
     assert_eq!(format["store"].as_str().unwrap().len(), 36);
     // The password was given: there is none to print.
     assert!(!sandbox.data().join("initial-password").exists());
