@@ -91,19 +91,23 @@ fn killed_during_the_first_start() -> Result<()> {
         let data_dir = directory.path().join("data");
         let database = testkit::database()?;
         for _ in 0..1 + rng.below(3) {
-            let mut child = testkit::with_database(&mut Command::new(testkit::binary()), database.as_deref())
-                .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--data-dir"])
-                .arg(&data_dir)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()?;
+            let mut child = testkit::with_database(
+                &mut Command::new(testkit::binary()),
+                database.as_ref().map(|database| database.url()),
+            )
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--data-dir"])
+            .arg(&data_dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
             std::thread::sleep(Duration::from_millis(rng.below(150)));
             child.kill()?;
             child.wait()?;
         }
-        let server = Server::start(Options { data_dir: Some(data_dir), database, ..Options::default() })
-            .with_context(|| format!("round {round}"))?;
+        let server =
+            Server::start(Options { data_dir: Some(data_dir), database: database.clone(), ..Options::default() })
+                .with_context(|| format!("round {round}"))?;
         let image = Recipe::new().layer(rng, 50_000)?.image();
         let mut admin = server.admin();
         admin.push_image("first/image", &image, "1").with_context(|| format!("round {round}"))?;
@@ -133,7 +137,7 @@ fn torn_writes_are_dropped() -> Result<()> {
         server.kill();
         let garbage = usize::try_from(1 + rng.below(9000))?;
         // PostgreSQL's log is elsewhere, and its own.
-        if server.database().is_none() {
+        if server.database_url().is_none() {
             append(&server.data_dir().join("meta.db-wal"), &rng.bytes(garbage))?;
         }
         let id = sent.header("docker-upload-uuid").context("no upload id")?.replace('-', "");

@@ -348,7 +348,7 @@ fn generated(scene: &Scene) -> Result<Count> {
 /// `cargo test` of what keeps rows, without the tests that are about the other engine.
 fn with_rows(scene: &Scene, selected: &[&str]) -> Result<Count> {
     let mut command = cargo(&scene.root, &["test", "--no-fail-fast"]);
-    command.args(selected).args(["--", "--skip", engines::left_out(scene.engine)]);
+    command.args(selected).arg("--").args(engines::left_out(scene.engine));
     command.envs(scene.variables.iter().map(|(name, value)| (name, value)));
     process::run_tests(&mut command)
 }
@@ -361,7 +361,7 @@ fn built(scene: &Scene, test: &str) -> Result<Count> {
 /// As [`built`], with variables of the environment.
 pub fn built_with(scene: &Scene, test: &str, environment: &[(&str, &str)]) -> Result<Count> {
     let mut command = cargo(&scene.root, &["test", "-p", "portcullis-tests", "--test", test]);
-    command.args(["--", "--test-threads=1", "--nocapture", "--skip", engines::left_out(scene.engine)]);
+    command.args(["--", "--test-threads=1", "--nocapture"]).args(engines::left_out(scene.engine));
     command.env("PATH", process::path_with(&scene.tools)?).env("RUST_LIB_BACKTRACE", "0");
     command.envs(environment.iter().copied());
     command.envs(scene.variables.iter().map(|(name, value)| (name, value)));

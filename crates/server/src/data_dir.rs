@@ -55,7 +55,7 @@ pub struct Format {
 #[derive(Debug)]
 pub struct DataDir {
     root: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl DataDir {
@@ -107,7 +107,7 @@ impl DataDir {
                 private_file(&root.join(name))?;
             }
         }
-        Ok(Self { root: root.to_owned(), _lock: lock })
+        Ok(Self { root: root.to_owned(), lock })
     }
 
     /// Where it is.
@@ -134,6 +134,21 @@ impl DataDir {
         Ok(path)
     }
 
+    /// What tells this directory from a copy of it, the same after a restart of the machine.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn identity(&self) -> Result<String, Error> {
+        let found = self.lock.metadata().map_err(|source| Error::io("look at", self.path(names::LOCK), source))?;
+        let made = found.created().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        Ok(format!("{}-{}", found.ino(), made.map_or(0, |age| age.as_nanos())))
+    }
+
+    /// This process, for people.
+    pub fn label() -> String {
+        format!("process {} on {}", std::process::id(), host())
+    }
+
     /// Whether a store has been settled here.
     ///
     /// # Errors
@@ -142,12 +157,11 @@ impl DataDir {
         read_format(&self.root).map(|format| format.is_some())
     }
 
-    /// Writes down the format, or sees that it is that of this store. Call it once the database is open.
+    /// Sees that what is here is of this store, if anything is.
     ///
     /// # Errors
     /// [`Error::DataDir`] when the directory belongs to another store.
-    pub fn settle_format(&self, store: &str, format: u64, min_reader: u64) -> Result<(), Error> {
-        let ours = Format { format, store: store.to_owned(), min_reader };
+    pub fn belongs_to(&self, store: &str) -> Result<(), Error> {
         match read_format(&self.root)? {
             Some(found) if found.store != store => Err(Error::DataDir {
                 what: format!(
@@ -159,6 +173,18 @@ impl DataDir {
                        directory"
                     .to_owned(),
             }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Writes down the format, or sees that it is that of this store. Call it once the database is open.
+    ///
+    /// # Errors
+    /// As [`DataDir::belongs_to`].
+    pub fn settle_format(&self, store: &str, format: u64, min_reader: u64) -> Result<(), Error> {
+        self.belongs_to(store)?;
+        let ours = Format { format, store: store.to_owned(), min_reader };
+        match read_format(&self.root)? {
             Some(found) if found == ours => Ok(()),
             Some(_) | None => {
                 let text = serde_json::to_vec(&ours).unwrap_or_default();
@@ -304,7 +330,7 @@ fn lock(root: &Path, clock: &Clock) -> Result<File, Error> {
             Err(source) => return Err(wrong("lock")(source.into())),
         }
     }
-    let text = format!("process {} on {} since {}\n", std::process::id(), host(), clock());
+    let text = format!("{} since {}\n", DataDir::label(), clock());
     file.set_len(0).map_err(wrong("write"))?;
     match file.write_all(text.as_bytes()) {
         // The lock is held; on a full disk it only does not say by whom.

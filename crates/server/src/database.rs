@@ -1,9 +1,11 @@
 //! Opening the database of a data directory: of either engine, and only together with the files that belong to it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use meta::{Db, Engine, Options, PostgresOptions};
+use meta::{Db, Engine, Options, PostgresOptions, Server, TakeStore};
 use oci::{Clock, Random};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::{Config, DatabaseUrl};
@@ -13,9 +15,14 @@ use crate::keys::needs_kek;
 use crate::logs;
 use crate::serve::blocking;
 use crate::space::Space;
+use crate::tasks::{Run, Task};
 
 /// Between two attempts to reach a database that is away.
 const PAUSE: Duration = Duration::from_millis(500);
+/// For so long the store is this server's after the last sign of life.
+const LEASE: Duration = Duration::from_secs(30);
+/// How often that sign is given.
+const RENEWAL: Duration = Duration::from_secs(5);
 
 /// Opens the database and settles that it and the data directory are of one store. One that is away is waited for at most
 /// `patience`.
@@ -91,4 +98,82 @@ async fn settle(data: &DataDir, db: &Db) -> Result<(), Error> {
     }
     let number = |format: i64| u64::try_from(format).unwrap_or_default();
     data.settle_format(db.store_id(), number(meta::FORMAT), number(meta::MIN_READER))
+}
+
+/// The right of this server to the store, where the database could be another one's too.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    db: Db,
+    session: String,
+    lost: Arc<watch::Sender<bool>>,
+}
+
+impl Lease {
+    /// Takes the store of a database that several servers can reach; `None` where the data directory's lock is enough. One
+    /// whose server gives no sign of life any more is waited for.
+    ///
+    /// # Errors
+    /// [`Error::Served`] when another server is alive, [`Error::Database`].
+    pub async fn take(db: &Db, data: &DataDir, random: &Random) -> Result<Option<Self>, Error> {
+        if db.engine() == Engine::Sqlite {
+            return Ok(None);
+        }
+        let failed = |error| Error::database(data.root(), error);
+        let mut bytes = [0; 16];
+        random(&mut bytes);
+        let session: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let server = Server { holder: data.identity()?, session: session.clone(), label: DataDir::label() };
+        let mut seen = None;
+        loop {
+            match db.take_store(&server, LEASE).await.map_err(failed)? {
+                TakeStore::Taken => break,
+                TakeStore::Held { label, until } if seen.is_some_and(|before| before != until) => {
+                    return Err(Error::Served { holder: label });
+                }
+                TakeStore::Held { label, until } => {
+                    if seen.is_none() {
+                        tracing::warn!(
+                            target: logs::ALWAYS, server = label, until = %until,
+                            "another server has the store: waiting for a sign of life"
+                        );
+                    }
+                    seen = Some(until);
+                }
+            }
+            tokio::time::sleep(RENEWAL / 5).await;
+        }
+        Ok(Some(Self { db: db.clone(), session, lost: Arc::new(watch::Sender::new(false)) }))
+    }
+
+    /// The task that gives the sign of life.
+    pub fn task(&self) -> Task {
+        let lease = self.clone();
+        let run = move || -> Run {
+            let lease = lease.clone();
+            Box::pin(async move {
+                if !lease.db.keep_store(&lease.session, LEASE).await? {
+                    lease.lost.send_replace(true);
+                    return Err("another server has taken the store".into());
+                }
+                Ok("kept".to_owned())
+            })
+        };
+        Task { name: "lease of the store", interval: RENEWAL, run: Box::new(run) }
+    }
+
+    /// Returns when another server has taken the store.
+    pub async fn lost(&self) {
+        // The sender lives as long as this.
+        let _ = self.lost.subscribe().wait_for(|lost| *lost).await;
+    }
+
+    /// Gives the store back, so that nobody has to wait for it.
+    pub async fn leave(&self) {
+        if let Err(error) = self.db.leave_store(&self.session).await {
+            tracing::warn!(
+                error = logs::chain(&error),
+                "the store could not be given back; it is free in half a minute"
+            );
+        }
+    }
 }

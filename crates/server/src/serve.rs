@@ -21,6 +21,7 @@ use crate::bootstrap::{FirstPassword, announce, first_user};
 use crate::clock::{system_clock, system_random};
 use crate::config::Config;
 use crate::data_dir::{DataDir, names, remove, replace};
+use crate::database::Lease;
 use crate::error::Error;
 use crate::keys::{Kek, needs_kek, token_keys};
 use crate::listen::{self, Bound, Phase, Serving, Tls, socket_path};
@@ -74,10 +75,17 @@ async fn serve(config: Config) -> Result<(), Error> {
         }
     };
     running.announce()?;
-    signals.next().await;
+    let lost = tokio::select! {
+        () = signals.next() => false,
+        () = running.lost() => true,
+    };
     tracing::info!(target: logs::ALWAYS, "stopping");
     notify(&[NotifyState::Stopping]);
-    running.stop(signals.next()).await
+    running.stop(signals.next()).await?;
+    match lost {
+        true => Err(Error::Served { holder: "another server, which has taken it from this one".to_owned() }),
+        false => Ok(()),
+    }
 }
 
 /// Takes as many file descriptors as the system gives: shells and service managers hand out few.
@@ -126,6 +134,7 @@ fn notify(state: &[NotifyState<'_>]) {
 /// A server at work.
 pub struct Running {
     data: DataDir,
+    lease: Option<Lease>,
     state: AppState,
     first: FirstPassword,
     tasks: Tasks,
@@ -152,9 +161,12 @@ impl Running {
         if let Some(main) = addresses.get(Listener::Main.as_str()) {
             config.server.listen = *main;
         }
-        let state = build(config, &data, &clock, &random).await?;
+        let (state, lease) = build(config, &data, &clock, &random).await?;
         let first = first_user(&state, &data).await?;
         let tasks = start_tasks(&state, tls.clone());
+        if let Some(lease) = &lease {
+            tasks.start(lease.task());
+        }
         let (phase, _) = watch::channel(Phase::Run);
         let context = listen::Context {
             config: state.config.clone(),
@@ -176,7 +188,7 @@ impl Running {
             })
             .collect();
         event(&state, Action::Start).await?;
-        let running = Self { data, state, first, tasks, phase, serving, addresses };
+        let running = Self { data, lease, state, first, tasks, phase, serving, addresses };
         running.write_addresses()?;
         Ok(running)
     }
@@ -189,6 +201,14 @@ impl Running {
     /// What the handlers share.
     pub fn state(&self) -> &AppState {
         &self.state
+    }
+
+    /// Returns when another server has taken the store; never where none can.
+    async fn lost(&self) {
+        match &self.lease {
+            Some(lease) => lease.lost().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Where the first password went.
@@ -268,6 +288,9 @@ impl Running {
         if let Err(error) = told.await {
             tracing::error!(error = logs::chain(&error), "the last events could not be written");
         }
+        if let Some(lease) = &self.lease {
+            lease.leave().await;
+        }
         db.clone().close().await.map_err(failed)?;
         let space = Space::of(&self.state.config);
         if let Err(error) =
@@ -330,20 +353,30 @@ pub(crate) async fn open_registry(
     })
     .await?;
     let db = database::open(config, data, clock, random, patience).await?;
-    let settings = Settings {
+    Ok(Registry::new(db, store, registry_settings(config), clock.clone(), random.clone()))
+}
+
+/// The settings of the operations.
+pub(crate) fn registry_settings(config: &Config) -> Settings {
+    Settings {
         sparse_images: config.content.sparse_images,
         manifest_limit: config.limits.manifest.as_usize(),
         uploads_per_subject: config.limits.uploads_per_subject,
         upload_idle: config.upload.idle,
         gc_grace: config.gc.grace,
         verify_reads: config.storage.verify_reads,
-    };
-    Ok(Registry::new(db, store, settings, clock.clone(), random.clone()))
+    }
 }
 
-async fn build(config: Config, data: &DataDir, clock: &Clock, random: &Random) -> Result<AppState, Error> {
+async fn build(
+    config: Config,
+    data: &DataDir,
+    clock: &Clock,
+    random: &Random,
+) -> Result<(AppState, Option<Lease>), Error> {
     let registry = open_registry(&config, data, clock, random, config.database.start_timeout).await?;
     let db = registry.db();
+    let lease = Lease::take(db, data, random).await?;
     // Leases of the process before this one; the lock says that it is gone.
     db.clear_leases().await.map_err(|error| Error::database(data.root(), error))?;
     let kek = Kek::open(data, config.keys.kek_file.as_deref(), !needs_kek(db).await?, random)?;
@@ -369,7 +402,7 @@ async fn build(config: Config, data: &DataDir, clock: &Clock, random: &Random) -
         random: random.clone(),
     };
     let auth = Auth::new(setup, keys);
-    Ok(AppState { registry, auth, rules, config: Arc::new(config), metrics, clock: clock.clone() })
+    Ok((AppState { registry, auth, rules, config: Arc::new(config), metrics, clock: clock.clone() }, lease))
 }
 
 fn start_tasks(state: &AppState, tls: Option<Arc<Tls>>) -> Tasks {

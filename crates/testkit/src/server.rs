@@ -36,6 +36,8 @@ pub struct Options {
     pub flags: Vec<String>,
     /// The database, where it is not a file in the data directory. When `None`, a run on PostgreSQL makes one.
     pub database: Option<Arc<Database>>,
+    /// The value of `database.url` instead of that of the database: a proxy, or a server of the test's own.
+    pub database_url: Option<String>,
 }
 
 /// An empty database for the run's engine; `None` on SQLite, whose database is made with the data directory.
@@ -47,9 +49,9 @@ pub fn database() -> Result<Option<Arc<Database>>> {
 }
 
 /// Tells the program which database is its own.
-pub fn with_database<'c>(command: &'c mut Command, database: Option<&Database>) -> &'c mut Command {
-    match database {
-        Some(database) => command.env("PORTCULLIS_DATABASE__URL", database.url()),
+pub fn with_database<'c>(command: &'c mut Command, url: Option<&str>) -> &'c mut Command {
+    match url {
+        Some(url) => command.env("PORTCULLIS_DATABASE__URL", url),
         None => command,
     }
 }
@@ -83,8 +85,8 @@ impl Server {
         let directory = tempfile::Builder::new().prefix("portcullis-test-").tempdir()?;
         let data_dir = options.data_dir.clone().unwrap_or_else(|| directory.path().join("data"));
         let database = match options.database.clone() {
-            Some(database) => Some(database),
-            None => database()?,
+            None if options.database_url.is_none() => database()?,
+            given => given,
         };
         let mut server = Self {
             options: Options { database, ..options },
@@ -127,7 +129,7 @@ impl Server {
         command.args(["serve", "--listen", &self.address.to_string(), "--admin-listen", "off"]);
         command.arg("--config").arg(&config);
         command.arg("--data-dir").arg(self.data_dir()).args(&self.options.flags);
-        with_database(&mut command, self.database());
+        with_database(&mut command, self.database_url());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("cannot start {}", self.binary().display()))?;
         let child = self.child.insert(child);
@@ -166,9 +168,23 @@ impl Server {
         self.data_dir.clone()
     }
 
-    /// Its database, where that is not a file in the data directory.
-    pub fn database(&self) -> Option<&Database> {
-        self.options.database.as_deref()
+    /// The address of its database, where that is not a file in the data directory.
+    pub fn database_url(&self) -> Option<&str> {
+        let given = self.options.database_url.as_deref();
+        given.or_else(|| self.options.database.as_deref().map(Database::url))
+    }
+
+    /// From the next start on, this is its `database.url`; `None` is a file in the data directory.
+    pub fn move_database(&mut self, url: Option<String>) {
+        self.options.database = None;
+        self.options.database_url = url;
+    }
+
+    /// A listener by its name in `addresses.json`.
+    pub fn listener(&self, name: &str) -> Result<SocketAddr> {
+        let text = fs::read(self.data_dir().join("addresses.json"))?;
+        let addresses: serde_json::Value = serde_json::from_slice(&text)?;
+        Ok(addresses[name].as_str().with_context(|| format!("no listener {name}"))?.parse()?)
     }
 
     /// What the process printed so far.
@@ -210,7 +226,7 @@ impl Server {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.binary());
         command.args(arguments).arg("--data-dir").arg(self.data_dir()).stdin(Stdio::null());
-        with_database(&mut command, self.database());
+        with_database(&mut command, self.database_url());
         command
     }
 

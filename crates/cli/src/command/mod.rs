@@ -12,6 +12,7 @@ pub mod init;
 pub mod login;
 pub mod logout;
 pub mod man;
+pub mod migrate;
 pub mod repo;
 pub mod restore;
 pub mod robot;

@@ -1,6 +1,7 @@
 //! Commands that work on a data directory without a server, or before there is one.
 
 mod init;
+mod migrate;
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use registry::{Authority, backup, fsck as checks};
 use tokio::time::Instant;
 
 pub use init::{Init, init};
+pub use migrate::{Location, Migrated, Progress, migrate};
 
 use crate::admin::{backup_report, fsck_report};
 use crate::clock::{system_clock, system_random};

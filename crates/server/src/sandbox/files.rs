@@ -7,8 +7,10 @@ use landlock::{
     Ruleset, RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
 };
 
+use meta::Authorities;
+
 use super::Level;
-use crate::config::Config;
+use crate::config::{Config, DatabaseUrl};
 use crate::error::Error;
 
 /// The newest interface of which something is asked: version 6 (Linux 6.12) can keep signals in.
@@ -21,9 +23,21 @@ struct Allowed {
     write: Vec<PathBuf>,
     /// Directories below which files are read.
     read: Vec<PathBuf>,
+    /// Files that are read.
+    files: Vec<PathBuf>,
     /// Ports that may be bound; 0 is any free one.
     bind: Vec<u16>,
+    /// Ports that may be connected to.
+    connect: Vec<u16>,
 }
+
+/// What the lookup of names reads.
+const NAMES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+/// The port of name servers, for answers that are too long for a datagram.
+const NAME_SERVER: u16 = 53;
+/// Where systems keep the authorities that they trust.
+const AUTHORITIES: [&str; 4] =
+    ["/etc/ssl", "/etc/pki", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates"];
 
 impl Allowed {
     fn of(config: &Config) -> Self {
@@ -34,6 +48,8 @@ impl Allowed {
             .flat_map(|tls| [Some(&tls.certificate), Some(&tls.key), tls.client_ca.as_ref()])
             .chain([config.keys.kek_file.as_ref(), config.bootstrap.password_file.as_ref(), config.file.as_ref()])
             .flatten();
+        let own_authorities = allowed.allow_database(&config.database.url);
+        let files = files.chain(own_authorities.as_ref());
         // Directories, since a mounted certificate is renewed by turning a symbolic link; and where the link leads today.
         for file in files {
             allowed.read.extend(parent(file));
@@ -45,6 +61,24 @@ impl Allowed {
         allowed.bind.extend(config.admin.listen.map(|address| address.port()));
         allowed.bind.extend(config.ops.listen.map(|address| address.port()));
         allowed
+    }
+
+    /// What a connection to the database needs; the file of its authorities, if there is one.
+    fn allow_database(&mut self, url: &DatabaseUrl) -> Option<PathBuf> {
+        let DatabaseUrl::Postgres(url) = url else { return None };
+        self.connect.extend(url.tcp_port());
+        let there = |path: &&str| Path::new(path).exists();
+        if url.is_looked_up() {
+            self.connect.push(NAME_SERVER);
+            self.files.extend(NAMES.iter().filter(there).map(PathBuf::from));
+        }
+        match url.authorities()? {
+            Authorities::File(file) => Some(file.to_owned()),
+            Authorities::System => {
+                self.read.extend(AUTHORITIES.iter().filter(there).map(PathBuf::from));
+                None
+            }
+        }
     }
 }
 
@@ -69,6 +103,12 @@ pub(super) fn restrict(config: &Config) -> Result<Level, Error> {
     }
     for path in &allowed.read {
         ruleset = allow(ruleset, path, AccessFs::ReadFile | AccessFs::ReadDir)?;
+    }
+    for path in &allowed.files {
+        ruleset = allow(ruleset, path, AccessFs::ReadFile.into())?;
+    }
+    for port in allowed.connect {
+        ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::ConnectTcp)).map_err(failed)?;
     }
     for port in allowed.bind {
         ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::BindTcp)).map_err(failed)?;

@@ -2,7 +2,8 @@
 //!
 //! Done on the only thread, before the runtime starts, since Landlock and the filter of system calls bind a thread and the
 //! threads that it makes. Whoever finds a way to run code in the server then has the data directory and the open
-//! connections, and nothing else: no program can be started, no other file opened, no other port bound or reached.
+//! connections, and nothing else: no program can be started, no other file opened, no other port bound or reached but that
+//! of the database.
 
 mod files;
 mod privileges;
@@ -13,7 +14,7 @@ use std::fmt;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
-use crate::config::{Config, SandboxMode};
+use crate::config::{Config, DatabaseUrl, SandboxMode};
 use crate::error::Error;
 
 /// What was given up, for the log.
@@ -85,7 +86,8 @@ pub fn confine(config: &Config) -> Result<Confinement, Error> {
         SandboxMode::Off => (Level::Off, Level::Off),
         SandboxMode::BestEffort | SandboxMode::Required => {
             let files = files::restrict(config)?;
-            (files, system_calls::restrict())
+            let lookups = matches!(&config.database.url, DatabaseUrl::Postgres(url) if url.is_looked_up());
+            (files, system_calls::restrict(lookups))
         }
     };
     let confinement = Confinement { identity, files, system_calls };

@@ -106,9 +106,9 @@ const DENIED_HERE: &[i64] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const DENIED_HERE: &[i64] = &[];
 
-/// Filters the system calls of this thread and of those that it makes.
-pub(super) fn restrict() -> Level {
-    match build()
+/// Filters the system calls of this thread and of those that it makes. `lookups`: names are looked up, which takes datagrams.
+pub(super) fn restrict(lookups: bool) -> Level {
+    match build(lookups)
         .and_then(|filters| filters.iter().try_for_each(|filter| apply_filter(filter)).map_err(|e| e.to_string()))
     {
         Ok(()) => Level::Full,
@@ -116,10 +116,10 @@ pub(super) fn restrict() -> Level {
     }
 }
 
-fn build() -> Result<[BpfProgram; 2], String> {
+fn build(lookups: bool) -> Result<[BpfProgram; 2], String> {
     let failed = |error: seccompiler::BackendError| error.to_string();
     let permission = SeccompAction::Errno(libc::EPERM as u32);
-    let denied = program(denied().map_err(failed)?, permission)?;
+    let denied = program(denied(lookups).map_err(failed)?, permission)?;
     // Its flags are in memory, where a filter cannot look; told that there is no such call, C libraries use `clone`.
     let clone3 = program([(libc::SYS_clone3, Vec::new())].into(), SeccompAction::Errno(libc::ENOSYS as u32))?;
     Ok([denied, clone3])
@@ -131,7 +131,7 @@ fn program(rules: Rules, action: SeccompAction) -> Result<BpfProgram, String> {
     filter.try_into().map_err(|error: seccompiler::BackendError| error.to_string())
 }
 
-fn denied() -> Result<Rules, seccompiler::BackendError> {
+fn denied(lookups: bool) -> Result<Rules, seccompiler::BackendError> {
     let mut rules: Rules = DENIED.iter().chain(DENIED_HERE).map(|call| (*call, Vec::new())).collect();
     let masked = |argument, mask: u64, value: u64| {
         SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(mask), value)
@@ -150,7 +150,7 @@ fn denied() -> Result<Rules, seccompiler::BackendError> {
     let kind = |kind: libc::c_int| masked(1, 0xf, u64::from(kind.unsigned_abs()));
     let mut sockets = vec![SeccompRule::new(families)?, SeccompRule::new(vec![kind(libc::SOCK_RAW)?])?];
     // Landlock does not know of UDP, by which data could leave.
-    for family in [libc::AF_INET, libc::AF_INET6] {
+    for family in [libc::AF_INET, libc::AF_INET6].into_iter().filter(|_| !lookups) {
         sockets.push(SeccompRule::new(vec![is(family)?, kind(libc::SOCK_DGRAM)?])?);
     }
     rules.insert(libc::SYS_socket, sockets);
