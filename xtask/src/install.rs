@@ -106,6 +106,11 @@ impl Drop for NoServices {
     }
 }
 
+/// Installs what tests of a database need, and nothing else.
+pub fn databases() -> Result<()> {
+    packages(&["postgresql", "pgbouncer"])
+}
+
 /// Installs what is missing and prints the versions; folders for `PATH`.
 pub fn everything() -> Result<Vec<PathBuf>> {
     packages(PACKAGES)?;

@@ -3,9 +3,11 @@
 #![allow(clippy::print_stdout, reason = "a task that prints is what is wanted here")]
 
 mod crate_rules;
+mod engines;
 mod install;
 mod mutation;
 mod part;
+mod postgres;
 mod process;
 mod quirks;
 mod security_cases;
@@ -25,6 +27,7 @@ cargo xtask test --only P   one part, with what it needs; may be repeated
 cargo xtask parts           list the parts
 cargo xtask verify          what is too long for each run; writes docs/verify.md
 cargo xtask mutation        only that part of it: is each authorization call needed?
+cargo xtask postgres C…     run a command with a PostgreSQL server for its tests; --pgbouncer in front: by way of that
 cargo xtask style           the rules of CONTRIBUTING.md that a program can check
 cargo xtask generate        rewrite the generated pages";
 
@@ -47,6 +50,7 @@ fn run(arguments: &[&str]) -> Result<bool> {
         ["test", rest @ ..] => part::test(&root, &part::Selection::parse(rest)?),
         ["verify"] => verify::run_all(&root),
         ["mutation"] => Ok(mutation::run(&root)?.iter().all(|mutant| mutant.verdict == mutation::Verdict::Caught)),
+        ["postgres", command @ ..] => postgres::with_server(&root, command),
         ["style"] => style::check(&root).map(|()| true),
         ["generate"] => {
             quirks::write(&root)?;

@@ -5,6 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use testdb::Engine;
+
+use crate::engines::{self, Pair};
+use crate::postgres::Servers;
 use crate::process::{self, Count, cargo};
 use crate::{install, quirks, security_cases, style};
 
@@ -14,6 +18,10 @@ pub struct Scene {
     pub root: PathBuf,
     /// Folders of tools that were installed, for `PATH`.
     pub tools: Vec<PathBuf>,
+    /// What keeps the rows in the tests.
+    pub engine: Engine,
+    /// Variables that tell the tests where that is.
+    pub variables: Vec<(&'static str, String)>,
 }
 
 /// What a part needs to be there.
@@ -21,6 +29,8 @@ pub struct Scene {
 enum Need {
     /// Rust.
     Nothing,
+    /// Debian's packages of PostgreSQL.
+    Database,
     /// The release build.
     Binary,
     /// The release build, Debian packages and Go modules.
@@ -31,17 +41,37 @@ struct Part {
     name: &'static str,
     about: &'static str,
     quick: bool,
+    /// Which engines it is run on.
+    engines: Engines,
     need: Need,
     run: fn(&Scene) -> Result<Count>,
 }
 
+/// The engines of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Engines {
+    /// It has nothing to do with them.
+    Neither,
+    /// First on SQLite, then, as `postgres-NAME`, on PostgreSQL.
+    Both,
+    /// PostgreSQL alone.
+    Postgres,
+}
+
 const fn part(name: &'static str, about: &'static str, need: Need, run: fn(&Scene) -> Result<Count>) -> Part {
-    Part { name, about, quick: false, need, run }
+    Part { name, about, quick: false, engines: Engines::Neither, need, run }
+}
+
+const fn both(name: &'static str, about: &'static str, need: Need, run: fn(&Scene) -> Result<Count>) -> Part {
+    Part { name, about, quick: false, engines: Engines::Both, need, run }
 }
 
 const fn quick(name: &'static str, about: &'static str, run: fn(&Scene) -> Result<Count>) -> Part {
-    Part { name, about, quick: true, need: Need::Nothing, run }
+    Part { name, about, quick: true, engines: Engines::Neither, need: Need::Nothing, run }
 }
+
+/// Packages whose tests keep rows, and are run on both engines.
+const WITH_ROWS: [&str; 4] = ["meta", "registry", "server", "portcullis"];
 
 /// Packages that `--quick` tests: the libraries and the router, all in process.
 const QUICK_PACKAGES: [&str; 8] = ["oci", "policy", "blobs", "meta", "registry", "api", "server", "xtask"];
@@ -56,31 +86,48 @@ const PARTS: &[Part] = &[
         let arguments = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         checked(cargo(&s.root, &arguments))
     }),
-    part("unit", "cargo test of every crate", Need::Nothing, |s| {
-        let arguments = ["test", "--workspace", "--exclude", "portcullis-tests", "--no-fail-fast"];
-        process::run_tests(&mut cargo(&s.root, &arguments))
+    part("unit", "cargo test of every crate without a database", Need::Database, |s| {
+        let mut command = cargo(&s.root, &["test", "--workspace", "--no-fail-fast", "--exclude", "portcullis-tests"]);
+        command.args(WITH_ROWS.iter().flat_map(|package| ["--exclude", package]));
+        process::run_tests(&mut command)
     }),
+    both("rows", "cargo test of meta, registry, server and the commands", Need::Database, |s| {
+        with_rows(s, &WITH_ROWS.map(|package| ["-p", package]).concat())
+    }),
+    Part {
+        engines: Engines::Postgres,
+        ..part("pgbouncer", "the suite of meta and the router by way of pgbouncer", Need::Database, |s| {
+            let meta = with_rows(s, &["-p", "meta", "--lib"])?;
+            Ok(meta.plus(with_rows(s, &["-p", "server", "--test", "it"])?))
+        })
+    },
     part("release", "cargo build --release", Need::Nothing, |s| {
         checked(cargo(&s.root, &["build", "--release", "-p", "portcullis"]))
     }),
-    part(
+    both(
         "conformance",
         "official suite, strictest form over Bearer and Basic, and the default form",
         Need::Tools,
         |s| built(s, "conformance"),
     ),
-    part("skopeo", "skopeo of Debian", Need::Tools, |s| built(s, "clients_skopeo")),
-    part("podman", "podman of Debian", Need::Tools, |s| built(s, "clients_podman")),
-    part("docker", "docker engine of Debian, a layer of 1 GiB", Need::Tools, |s| built(s, "clients_docker")),
-    part("crane", "crane, a layer of 1 GiB", Need::Tools, |s| built(s, "clients_crane")),
-    part("oras", "oras: artifacts and referrers", Need::Tools, |s| built(s, "clients_oras")),
-    part("kill", "kill -9 at random moments", Need::Binary, |s| built(s, "crash_kill")),
-    part(
+    both("skopeo", "skopeo of Debian", Need::Tools, |s| built(s, "clients_skopeo")),
+    both("podman", "podman of Debian", Need::Tools, |s| built(s, "clients_podman")),
+    both("docker", "docker engine of Debian, a layer of 1 GiB", Need::Tools, |s| built(s, "clients_docker")),
+    both("crane", "crane, a layer of 1 GiB", Need::Tools, |s| built(s, "clients_crane")),
+    both("oras", "oras: artifacts and referrers", Need::Tools, |s| built(s, "clients_oras")),
+    both("kill", "kill -9 at random moments", Need::Binary, |s| built(s, "crash_kill")),
+    both(
         "power-cut",
         "a file system shut down without log flush; and without syncs, which has to fail",
         Need::Tools,
         |s| power_cut(s, &[]),
     ),
+    Part {
+        engines: Engines::Postgres,
+        ..part("postgres", "PostgreSQL killed, restarted, cut off and hung in mid-push; migration", Need::Tools, |s| {
+            built(s, "postgres")
+        })
+    },
     part("memory", "256 MiB: a blob of 4 GiB, 100,000 tags, 500 manifests at once", Need::Binary, |s| {
         built(s, "memory")
     }),
@@ -109,31 +156,59 @@ impl Selection {
                 _ => bail!("no such flag: {argument}"),
             }
         }
-        if let Some(name) = selection.only.iter().find(|name| !PARTS.iter().any(|part| part.name == **name)) {
+        if let Some(name) = selection.only.iter().find(|name| !all_runs().any(|run| run.name() == **name)) {
             bail!("no such part: {name}; cargo xtask parts lists them");
         }
         Ok(selection)
     }
 
-    fn parts(&self) -> Vec<&'static Part> {
+    fn runs(&self) -> Vec<Run> {
         let binary_is_given = std::env::var_os("PORTCULLIS_BIN").is_some();
-        let mut parts: Vec<&Part> = PARTS
-            .iter()
-            .filter(|part| match self.only.is_empty() {
-                true => !self.quick || part.quick,
-                false => self.only.iter().any(|name| name == part.name),
+        let mut runs: Vec<Run> = all_runs()
+            .filter(|run| match self.only.is_empty() {
+                true => !self.quick || run.part.quick,
+                false => self.only.contains(&run.name()),
             })
             .collect();
         if self.quick && self.only.is_empty() {
-            parts.push(&QUICK_TESTS);
+            runs.push(Run { part: &QUICK_TESTS, engine: Engine::Sqlite });
         }
-        let builds = parts.iter().any(|part| part.name == "release");
-        if parts.iter().any(|part| part.need != Need::Nothing) && !builds && !binary_is_given {
-            parts.extend(PARTS.iter().filter(|part| part.name == "release"));
-            parts.sort_by_key(|part| part.need != Need::Nothing);
+        let builds = runs.iter().any(|run| run.part.name == "release");
+        let needs = runs.iter().any(|run| matches!(run.part.need, Need::Binary | Need::Tools));
+        if needs && !builds && !binary_is_given {
+            runs.extend(all_runs().filter(|run| run.part.name == "release"));
+            runs.sort_by_key(|run| run.part.need != Need::Nothing);
         }
-        parts
+        runs
     }
+}
+
+/// A part on an engine.
+#[derive(Clone, Copy)]
+struct Run {
+    part: &'static Part,
+    engine: Engine,
+}
+
+impl Run {
+    fn name(&self) -> String {
+        match (self.engine, self.part.engines) {
+            (Engine::Postgres, Engines::Both) => format!("postgres-{}", self.part.name),
+            _ => self.part.name.to_owned(),
+        }
+    }
+}
+
+/// Every part, those of both engines twice.
+fn all_runs() -> impl Iterator<Item = Run> {
+    PARTS.iter().flat_map(|part| {
+        let engines: &[Engine] = match part.engines {
+            Engines::Neither => &[Engine::Sqlite],
+            Engines::Both => &[Engine::Sqlite, Engine::Postgres],
+            Engines::Postgres => &[Engine::Postgres],
+        };
+        engines.iter().map(move |engine| Run { part, engine: *engine })
+    })
 }
 
 const QUICK_TESTS: Part = quick("unit", "cargo test of the libraries and the router", |s| {
@@ -146,13 +221,17 @@ const QUICK_TESTS: Part = quick("unit", "cargo test of the libraries and the rou
 
 /// Prints the names of the parts.
 pub fn list() {
-    for part in PARTS {
-        println!("{:12} {}", part.name, part.about);
+    for run in all_runs() {
+        let on =
+            if run.engine == Engine::Postgres && run.part.engines == Engines::Both { "on PostgreSQL: " } else { "" };
+        println!("{:22} {on}{}", run.name(), run.part.about);
     }
 }
 
 struct Done {
-    name: &'static str,
+    name: String,
+    /// The part and its engine; none for what is done before them.
+    run: Option<Run>,
     time: Duration,
     count: Count,
     trouble: Option<String>,
@@ -160,50 +239,71 @@ struct Done {
 
 /// Runs the selected parts and prints what came of them; whether all passed.
 pub fn test(root: &Path, selection: &Selection) -> Result<bool> {
-    let parts = selection.parts();
-    let mut scene = Scene { root: root.to_owned(), tools: Vec::new() };
+    let runs = selection.runs();
     let mut done: Vec<Done> = Vec::new();
-    if parts.iter().any(|part| part.need == Need::Tools) {
-        done.push(timed("install", || {
-            scene.tools = install::everything()?;
+    let mut tools = Vec::new();
+    if runs.iter().any(|run| run.part.need == Need::Tools) {
+        done.push(timed("install", None, || {
+            tools = install::everything()?;
+            Ok(Count::ONE)
+        }));
+    } else if runs.iter().any(|run| run.part.need == Need::Database) {
+        done.push(timed("install", None, || install::databases().map(|()| Count::ONE)));
+    }
+    let mut servers = None;
+    if runs.iter().any(|run| run.engine == Engine::Postgres) {
+        done.push(timed("servers", None, || {
+            servers = Some(Servers::start()?);
             Ok(Count::ONE)
         }));
     }
-    for part in parts {
-        let missing = match part.need {
-            Need::Nothing => None,
-            Need::Binary => done.iter().find(|done| done.name == "release" && done.trouble.is_some()),
-            Need::Tools => {
-                done.iter().find(|done| matches!(done.name, "release" | "install") && done.trouble.is_some())
-            }
+    for run in runs {
+        let needed: &[&str] = match (run.part.need, run.engine) {
+            (Need::Nothing, _) => &[],
+            (Need::Database, Engine::Sqlite) => &["install"],
+            (Need::Database, Engine::Postgres) => &["install", "servers"],
+            (Need::Binary, Engine::Sqlite) => &["release"],
+            (Need::Binary, Engine::Postgres) => &["release", "servers"],
+            (Need::Tools, Engine::Sqlite) => &["install", "release"],
+            (Need::Tools, Engine::Postgres) => &["install", "release", "servers"],
         };
-        let missing = missing.map(|done| done.name);
-        done.push(timed(part.name, || match missing {
+        let missing = done
+            .iter()
+            .find(|done| needed.contains(&done.name.as_str()) && done.trouble.is_some())
+            .map(|done| &done.name);
+        let missing = missing.cloned();
+        let variables = match (run.engine, &servers) {
+            (Engine::Postgres, Some(servers)) if run.part.name == "pgbouncer" => servers.pooled(),
+            (Engine::Postgres, Some(servers)) => servers.direct(),
+            _ => Vec::new(),
+        };
+        let scene = Scene { root: root.to_owned(), tools: tools.clone(), engine: run.engine, variables };
+        done.push(timed(&run.name(), Some(run), || match missing {
             Some(name) => bail!("could not run: {name} failed"),
-            None => (part.run)(&scene),
+            None => (run.part.run)(&scene),
         }));
     }
     Ok(report(&done))
 }
 
-fn timed(name: &'static str, run: impl FnOnce() -> Result<Count>) -> Done {
+fn timed(name: &str, run: Option<Run>, work: impl FnOnce() -> Result<Count>) -> Done {
     eprintln!("\n=== {name}");
     let start = Instant::now();
-    let result = run();
+    let result = work();
     let time = start.elapsed();
     let (count, trouble) = match result {
         Ok(count) if count.failed == 0 => (count, None),
         Ok(count) => (count, Some(format!("{} failed", count.failed))),
-        Err(error) => (Count { passed: 0, failed: 1 }, Some(format!("{error:#}"))),
+        Err(error) => (Count::NONE, Some(format!("{error:#}"))),
     };
     let state = trouble.as_deref().unwrap_or("passed");
     eprintln!("=== {name}: {state} in {:.1} s", time.as_secs_f64());
-    Done { name, time, count, trouble }
+    Done { name: name.to_owned(), run, time, count, trouble }
 }
 
-/// Prints the table and, last, the line that programs read.
+/// Prints the tables and, last, the line that programs read.
 fn report(done: &[Done]) -> bool {
-    println!("\n{:12} {:>8} {:>7} {:>7}", "part", "seconds", "passed", "failed");
+    println!("\n{:22} {:>8} {:>7} {:>7}", "part", "seconds", "passed", "failed");
     let mut total = Count::default();
     let mut time = Duration::ZERO;
     for part in done {
@@ -211,11 +311,21 @@ fn report(done: &[Done]) -> bool {
         time += part.time;
         let seconds = part.time.as_secs_f64();
         let trouble = part.trouble.as_deref().and_then(|text| text.lines().next()).unwrap_or("");
-        println!("{:12} {seconds:>8.1} {:>7} {:>7}  {trouble}", part.name, part.count.passed, part.count.failed);
+        println!("{:22} {seconds:>8.1} {:>7} {:>7}  {trouble}", part.name, part.count.passed, part.count.failed);
     }
-    println!("{:12} {:>8.1}\n", "all", time.as_secs_f64());
-    println!("{} passed, {} failed", total.passed, total.failed);
-    total.failed == 0 && total.passed > 0
+    println!("{:22} {:>8.1}\n", "all", time.as_secs_f64());
+    let pairs: Vec<Pair> = done
+        .iter()
+        .filter_map(|sqlite| {
+            let run = sqlite.run.filter(|run| run.engine == Engine::Sqlite && run.part.engines == Engines::Both)?;
+            let other = Run { engine: Engine::Postgres, ..run }.name();
+            let postgres = done.iter().find(|done| done.name == other)?;
+            Some(Pair { name: run.part.name, sqlite: sqlite.count, postgres: postgres.count })
+        })
+        .collect();
+    let equal = engines::compare(&pairs);
+    println!("{} passed, {} failed", total.passed, total.failed + u64::from(!equal));
+    total.failed == 0 && total.passed > 0 && equal
 }
 
 fn checked(mut command: std::process::Command) -> Result<Count> {
@@ -232,7 +342,15 @@ fn generated(scene: &Scene) -> Result<Count> {
     let (quirks, cases) = (quirks::check(&scene.root), security_cases::check(&scene.root));
     quirks?;
     cases?;
-    Ok(Count { passed: 2, failed: 0 })
+    Ok(Count { passed: 2, ..Count::default() })
+}
+
+/// `cargo test` of what keeps rows, without the tests that are about the other engine.
+fn with_rows(scene: &Scene, selected: &[&str]) -> Result<Count> {
+    let mut command = cargo(&scene.root, &["test", "--no-fail-fast"]);
+    command.args(selected).arg("--").args(engines::left_out(scene.engine));
+    command.envs(scene.variables.iter().map(|(name, value)| (name, value)));
+    process::run_tests(&mut command)
 }
 
 /// Runs one file of `tests/tests` against the release build.
@@ -242,10 +360,11 @@ fn built(scene: &Scene, test: &str) -> Result<Count> {
 
 /// As [`built`], with variables of the environment.
 pub fn built_with(scene: &Scene, test: &str, environment: &[(&str, &str)]) -> Result<Count> {
-    let arguments = ["test", "-p", "portcullis-tests", "--test", test, "--", "--test-threads=1", "--nocapture"];
-    let mut command = cargo(&scene.root, &arguments);
+    let mut command = cargo(&scene.root, &["test", "-p", "portcullis-tests", "--test", test]);
+    command.args(["--", "--test-threads=1", "--nocapture"]).args(engines::left_out(scene.engine));
     command.env("PATH", process::path_with(&scene.tools)?).env("RUST_LIB_BACKTRACE", "0");
     command.envs(environment.iter().copied());
+    command.envs(scene.variables.iter().map(|(name, value)| (name, value)));
     process::run_tests(&mut command)
 }
 

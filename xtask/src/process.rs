@@ -14,15 +14,23 @@ pub struct Count {
     pub passed: u64,
     /// Those that failed.
     pub failed: u64,
+    /// Those that were left out by name: they are about the other engine.
+    pub left_out: u64,
 }
 
 impl Count {
     /// One check that passed.
-    pub const ONE: Self = Self { passed: 1, failed: 0 };
+    pub const ONE: Self = Self { passed: 1, failed: 0, left_out: 0 };
+    /// One check that failed.
+    pub const NONE: Self = Self { passed: 0, failed: 1, left_out: 0 };
 
     /// Both together.
     pub fn plus(self, other: Self) -> Self {
-        Self { passed: self.passed + other.passed, failed: self.failed + other.failed }
+        Self {
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
+            left_out: self.left_out + other.left_out,
+        }
     }
 }
 
@@ -74,7 +82,8 @@ fn summary(line: &str) -> Count {
     let number = |what: &str| -> u64 {
         rest.split([';', '.']).find_map(|part| part.trim().strip_suffix(what)?.trim().parse().ok()).unwrap_or(0)
     };
-    Count { passed: number(" passed"), failed: number(" failed") + number(" ignored") }
+    let failed = number(" failed") + number(" ignored");
+    Count { passed: number(" passed"), failed, left_out: number(" filtered out") }
 }
 
 /// cargo, in the folder of the workspace.
@@ -106,8 +115,9 @@ mod tests {
     #[test]
     fn summary_lines_are_counted() {
         let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 5 filtered out; finished in 0.01s";
-        assert_eq!(summary(line), Count { passed: 12, failed: 4 });
-        assert_eq!(summary("test result: ok. 6 passed; 0 failed; 0 ignored"), Count { passed: 6, failed: 0 });
+        assert_eq!(summary(line), Count { passed: 12, failed: 4, left_out: 5 });
+        let line = "test result: ok. 6 passed; 0 failed; 0 ignored";
+        assert_eq!(summary(line), Count { passed: 6, failed: 0, left_out: 0 });
         assert_eq!(summary("running 6 tests"), Count::default());
     }
 }

@@ -20,7 +20,7 @@ pub struct ServerInfo {
     pub started_at: Time,
     /// The URLs by which clients may name it.
     pub public_urls: Vec<String>,
-    /// `sqlite`.
+    /// `sqlite` or `postgres`.
     pub database: String,
     /// `fs`.
     pub storage: String,

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    backup, completions, config, event, fsck, gc, grant, health, init, login, logout, man, repo, restore, robot, serve,
-    tag, user, version,
+    backup, completions, config, event, fsck, gc, grant, health, init, login, logout, man, migrate, repo, restore,
+    robot, sandbox_probe, serve, tag, user, version,
 };
 
 const AFTER_HELP: &str = "\
@@ -108,6 +108,8 @@ pub enum Command {
     Restore(restore::Args),
     /// Check rows against stored bytes, both ways
     Fsck(fsck::Args),
+    /// Move the rows from one database to another
+    Migrate(migrate::Args),
 
     /// Store a login for client commands
     Login(login::Args),
@@ -119,6 +121,9 @@ pub enum Command {
     Completions(completions::Args),
     /// Print manual pages
     Man(man::Args),
+    /// Confine this process as `serve` does, and try what it can still do
+    #[command(hide = true)]
+    SandboxProbe(sandbox_probe::Args),
 }
 
 /// Which part of a long list to show.

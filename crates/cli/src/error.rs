@@ -100,6 +100,14 @@ pub enum Error {
     /// The server answered with an error of its own.
     #[error("{}", .0.message)]
     Answer(Box<Refusal>),
+    /// A directory that cannot take what is to be written there.
+    #[error("{message}")]
+    Directory {
+        /// What is wrong with it.
+        message: String,
+        /// What to name instead.
+        help: String,
+    },
     /// `--password-stdin` with nothing in it.
     #[error("the password is empty")]
     EmptyPassword,
@@ -178,6 +186,7 @@ impl Error {
             Self::LoginRefused { .. } => "login_ended",
             Self::JobFailed { .. } => "job_failed",
             Self::Answer(refusal) => &refusal.code,
+            Self::Directory { .. } => api::ErrorCode::InvalidDirectory.as_str(),
             Self::EmptyPassword => "empty_password",
             Self::OpenToOthers { .. } => "open_to_others",
             Self::Server(error) => error.code(),
@@ -188,7 +197,7 @@ impl Error {
     /// The exit state that goes with it.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Usage { .. } | Self::Unconfirmed { .. } => Exit::Usage,
+            Self::Usage { .. } | Self::Unconfirmed { .. } | Self::Directory { .. } => Exit::Usage,
             Self::NotLoggedIn { .. }
             | Self::PasswordRefused { .. }
             | Self::TokenRefused { .. }
@@ -210,6 +219,7 @@ impl Error {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Usage { help, .. } => help.clone(),
+            Self::Directory { help, .. } => Some(help.clone()),
             Self::Answer(refusal) => refusal.help.clone(),
             Self::Unconfirmed { .. } => Some("repeat the command with --yes".to_owned()),
             Self::NoServer { .. } => Some(

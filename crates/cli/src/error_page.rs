@@ -44,6 +44,7 @@ pub const COMMAND_CODES: &[(&str, u8, &str)] = &[
     ("open_to_others", 6, "The file of stored logins can be read by others."),
     ("unsafe", 6, "A listener beyond loopback without TLS; a key or data directory that others can read."),
     ("data_dir_locked", 7, "Another process has the data directory open."),
+    ("store_served", 7, "Another server serves the store that is in the database."),
     ("data_dir_too_new", 7, "A newer version wrote the data directory."),
     ("data_dir_damaged", 1, "The data directory is not in order."),
     ("cannot_listen", 1, "An address cannot be listened on."),

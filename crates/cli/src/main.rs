@@ -60,11 +60,13 @@ fn run(context: &Context, command: Command) -> Result<Exit, Error> {
         Command::Backup(args) => wait(command::backup::run(context, args)),
         Command::Restore(args) => wait(command::restore::run(context, args)),
         Command::Fsck(args) => wait(command::fsck::run(context, args)),
+        Command::Migrate(args) => wait(command::migrate::run(context, args)),
         Command::Login(args) => wait(command::login::run(context, args)),
         Command::Logout(args) => command::logout::run(context, args),
         Command::Version(args) => command::version::run(context, args),
         Command::Completions(args) => command::completions::run(context, args),
         Command::Man(args) => command::man::run(context, args),
+        Command::SandboxProbe(args) => command::sandbox_probe::run(context, args),
     }
 }
 

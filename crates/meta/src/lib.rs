@@ -29,6 +29,7 @@ mod postgres;
 mod referrer;
 mod repository;
 mod robot;
+mod serving;
 mod signing_key;
 mod sqlite;
 mod stats;
@@ -57,10 +58,11 @@ pub use manifest::{
     DeleteManifest, Edge, EdgeKind, ManifestRow, ManifestStat, NewManifest, PushManifest, TagChange, TagJudge,
     TagRight, TagVerb,
 };
-pub use postgres::{PostgresOptions, PostgresUrl, PostgresUrlError};
+pub use postgres::{Authorities, PostgresOptions, PostgresUrl, PostgresUrlError};
 pub use referrer::{REFERRERS_TEXT, ReferrerRow};
 pub use repository::{RepositoryDetails, RepositoryRow};
 pub use robot::{NewRobot, OlderSecrets, RobotRow, SecretRow};
+pub use serving::{Server, TakeStore};
 pub use signing_key::{NewSigningKey, SigningKeyRow};
 pub use stats::{GROUP_SIZE_BOUNDS, Stats};
 pub use subject::{CredentialRow, RulesRows, SubjectKind, SubjectRow};

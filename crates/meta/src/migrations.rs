@@ -15,6 +15,7 @@ pub(crate) struct Migration {
 pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { number: 1, name: "first", sql: include_str!("migrations/0001_first.sql") },
     Migration { number: 2, name: "copies", sql: include_str!("migrations/0002_copies.sql") },
+    Migration { number: 3, name: "serving", sql: include_str!("migrations/0003_serving.sql") },
 ];
 
 /// The number of the newest migration.

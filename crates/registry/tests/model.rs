@@ -4,6 +4,7 @@
 //!
 //! `MODEL_SEED` repeats a run, `MODEL_STEPS` sets its length (300).
 
+#![recursion_limit = "256"]
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
@@ -88,7 +89,7 @@ async fn model() {
         .collect();
     let contents = contents.into_iter().map(|content| (sha256(&content), content)).collect();
     let repositories = REPOSITORIES.into_iter().map(|name| (name, Repository::default())).collect();
-    let mut model = Model { world: world(), dice, contents, repositories, log: Vec::new() };
+    let mut model = Model { world: world().await, dice, contents, repositories, log: Vec::new() };
     for step in 0..steps {
         model = model.step(step).await;
     }

@@ -30,6 +30,8 @@ pub mod names {
     pub const BLOBS: &str = "blobs";
     /// The key-encryption key lies here.
     pub const KEYS: &str = "keys";
+    /// Backups that are being made, until the command that asked for them has taken them where they belong.
+    pub const STAGING: &str = "staging";
     /// The bound addresses.
     pub const ADDRESSES: &str = "addresses.json";
     /// Space that is given up when the disk is full.
@@ -53,7 +55,7 @@ pub struct Format {
 #[derive(Debug)]
 pub struct DataDir {
     root: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl DataDir {
@@ -63,6 +65,15 @@ impl DataDir {
     /// # Errors
     /// [`Error::Unsafe`], [`Error::Locked`], [`Error::NewerFormat`], [`Error::DataDir`], [`Error::Io`].
     pub fn open(root: &Path, clock: &Clock) -> Result<Self, Error> {
+        Self::make(root)?;
+        Self::open_existing(root, clock)
+    }
+
+    /// Makes the directory if it is absent.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn make(root: &Path) -> Result<(), Error> {
         match DirBuilder::new().recursive(true).mode(0o700).create(parent(root)) {
             Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(Error::io("make the directory", parent(root), source));
@@ -70,11 +81,10 @@ impl DataDir {
             _ => {}
         }
         match DirBuilder::new().mode(0o700).create(root) {
-            Ok(()) => sync_dir(parent(root))?,
-            Err(source) if source.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(Error::io("make the directory", root, source)),
+            Ok(()) => sync_dir(parent(root)),
+            Err(source) if source.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(source) => Err(Error::io("make the directory", root, source)),
         }
-        Self::open_existing(root, clock)
     }
 
     /// The same for a directory that must be there.
@@ -97,7 +107,7 @@ impl DataDir {
                 private_file(&root.join(name))?;
             }
         }
-        Ok(Self { root: root.to_owned(), _lock: lock })
+        Ok(Self { root: root.to_owned(), lock })
     }
 
     /// Where it is.
@@ -124,21 +134,57 @@ impl DataDir {
         Ok(path)
     }
 
-    /// Writes down the format, or sees that it is that of this store. Call it once the database is open.
+    /// What tells this directory from a copy of it, the same after a restart of the machine.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn identity(&self) -> Result<String, Error> {
+        let found = self.lock.metadata().map_err(|source| Error::io("look at", self.path(names::LOCK), source))?;
+        let made = found.created().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        Ok(format!("{}-{}", found.ino(), made.map_or(0, |age| age.as_nanos())))
+    }
+
+    /// This process, for people.
+    pub fn label() -> String {
+        format!("process {} on {}", std::process::id(), host())
+    }
+
+    /// Whether a store has been settled here.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::DataDir`].
+    pub fn is_settled(&self) -> Result<bool, Error> {
+        read_format(&self.root).map(|format| format.is_some())
+    }
+
+    /// Sees that what is here is of this store, if anything is.
     ///
     /// # Errors
     /// [`Error::DataDir`] when the directory belongs to another store.
-    pub fn settle_format(&self, store: &str, format: u64, min_reader: u64) -> Result<(), Error> {
-        let ours = Format { format, store: store.to_owned(), min_reader };
+    pub fn belongs_to(&self, store: &str) -> Result<(), Error> {
         match read_format(&self.root)? {
             Some(found) if found.store != store => Err(Error::DataDir {
                 what: format!(
-                    "{} holds the database of store {store} and the files of store {}",
+                    "the database is that of store {store}, and {} holds the files of store {}",
                     self.root.display(),
                     found.store
                 ),
-                help: "put back what belongs together, or restore a backup into a new directory".to_owned(),
+                help: "put back what belongs together (database.url, --data-dir DIR), or restore a backup into a new \
+                       directory"
+                    .to_owned(),
             }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Writes down the format, or sees that it is that of this store. Call it once the database is open.
+    ///
+    /// # Errors
+    /// As [`DataDir::belongs_to`].
+    pub fn settle_format(&self, store: &str, format: u64, min_reader: u64) -> Result<(), Error> {
+        self.belongs_to(store)?;
+        let ours = Format { format, store: store.to_owned(), min_reader };
+        match read_format(&self.root)? {
             Some(found) if found == ours => Ok(()),
             Some(_) | None => {
                 let text = serde_json::to_vec(&ours).unwrap_or_default();
@@ -146,6 +192,11 @@ impl DataDir {
             }
         }
     }
+}
+
+/// Whether there is a registry in this directory: one that was started once, its database in the directory or elsewhere.
+pub fn holds_registry(root: &Path) -> bool {
+    root.join(names::FORMAT).exists() || root.join(names::DATABASE).exists()
 }
 
 /// What lies in a data directory and does not belong there, in order; at most a hundred names.
@@ -160,6 +211,7 @@ pub fn strays(root: &Path) -> Result<Vec<String>, Error> {
             names::DATABASE,
             names::BLOBS,
             names::KEYS,
+            names::STAGING,
             names::ADDRESSES,
             names::RESERVE,
             names::INITIAL_PASSWORD,
@@ -278,7 +330,7 @@ fn lock(root: &Path, clock: &Clock) -> Result<File, Error> {
             Err(source) => return Err(wrong("lock")(source.into())),
         }
     }
-    let text = format!("process {} on {} since {}\n", std::process::id(), host(), clock());
+    let text = format!("{} since {}\n", DataDir::label(), clock());
     file.set_len(0).map_err(wrong("write"))?;
     match file.write_all(text.as_bytes()) {
         // The lock is held; on a full disk it only does not say by whom.

@@ -28,6 +28,12 @@ pub enum Error {
         /// Process, host and start of the holder, as it wrote them down.
         holder: String,
     },
+    /// Another server serves the store: its database is the one of this configuration.
+    #[error("the store is served by {holder}")]
+    Served {
+        /// Process and host.
+        holder: String,
+    },
     /// The data directory was written by a newer version.
     #[error("the data directory {} has format {found}; this version reads up to format {supported}", .path.display())]
     NewerFormat {
@@ -140,7 +146,7 @@ impl Error {
         match self {
             Self::Config(_) => Kind::Invalid,
             Self::Unsafe { .. } => Kind::Unsafe,
-            Self::Locked { .. } | Self::NewerFormat { .. } => Kind::Unavailable,
+            Self::Locked { .. } | Self::Served { .. } | Self::NewerFormat { .. } => Kind::Unavailable,
             Self::DataDir { .. }
             | Self::Io { .. }
             | Self::Listen { .. }
@@ -167,6 +173,7 @@ impl Error {
             Self::Config(_) => "config_invalid",
             Self::Unsafe { .. } => "unsafe",
             Self::Locked { .. } => "data_dir_locked",
+            Self::Served { .. } => "store_served",
             Self::NewerFormat { .. } => "data_dir_too_new",
             Self::DataDir { .. } => "data_dir_damaged",
             Self::Io { .. } => "io",
@@ -186,6 +193,9 @@ impl Error {
             Self::Locked { .. } => {
                 Some("stop the other server, or give this one a directory of its own with --data-dir DIR".to_owned())
             }
+            Self::Served { .. } => {
+                Some("stop that server, or give this one a database of its own (database.url)".to_owned())
+            }
             Self::NewerFormat { .. } => Some("use the newer version that wrote it, or restore a backup".to_owned()),
             Self::Listen { key, source, .. } => Some(match source.kind() {
                 io::ErrorKind::AddrInUse => format!("another program listens there; set {key} to a free address"),
@@ -199,6 +209,9 @@ impl Error {
             Self::Database(source) if matches!(source.downcast_ref(), Some(meta::Error::Full)) => {
                 Some("free a few MiB on the disk of the data directory: the file `reserve` in it is used up".to_owned())
             }
+            Self::Database(source) if matches!(source.downcast_ref(), Some(meta::Error::Unavailable { .. })) => Some(
+                "see that the database server runs, and what database.url says (`portcullis config show`)".to_owned(),
+            ),
             Self::Io { .. } | Self::System { .. } | Self::Database(_) | Self::Operation { .. } => None,
         }
     }

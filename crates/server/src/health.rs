@@ -91,7 +91,10 @@ impl Health {
             Ok(Ok(())) => OK,
             Ok(Err(meta::Error::ReadOnly)) => "read_only",
             Ok(Err(meta::Error::Full)) => "full",
-            Ok(Err(meta::Error::Busy)) | Err(_) => "busy",
+            Ok(Err(meta::Error::Busy)) => "busy",
+            Ok(Err(meta::Error::Unavailable { .. })) => "unavailable",
+            Err(_) if db.engine() == meta::Engine::Postgres => "unavailable",
+            Err(_) => "busy",
             Ok(Err(error)) => {
                 tracing::warn!(error = crate::logs::chain(&error), "the database is not ready");
                 "failed"

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use blobs::Blobs;
-use meta::{Action, Actor, Db, NewEvent, Options};
+use meta::{Action, Actor, NewEvent};
 use oci::{Clock, Random};
 use registry::{Registry, Settings};
 use sd_notify::NotifyState;
@@ -21,6 +21,7 @@ use crate::bootstrap::{FirstPassword, announce, first_user};
 use crate::clock::{system_clock, system_random};
 use crate::config::Config;
 use crate::data_dir::{DataDir, names, remove, replace};
+use crate::database::Lease;
 use crate::error::Error;
 use crate::keys::{Kek, needs_kek, token_keys};
 use crate::listen::{self, Bound, Phase, Serving, Tls, socket_path};
@@ -28,7 +29,7 @@ use crate::metrics::Metrics;
 use crate::space::Space;
 use crate::state::{AppState, Listener, RulesHandle};
 use crate::tasks::{self, Tasks};
-use crate::{admin, health, logs, main_router};
+use crate::{admin, database, health, logs, main_router, sandbox};
 
 /// After `server.drain_timeout`: for handlers to keep what they have.
 const CUT_TIME: Duration = Duration::from_secs(3);
@@ -40,7 +41,18 @@ const LEAVE_TIME: Duration = Duration::from_secs(1);
 /// # Errors
 /// Why the server did not start.
 pub fn run(config: Config) -> Result<(), Error> {
+    config.refuse_unsafe()?;
+    // Files that are made from here on are ours alone.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let _log =
+        logs::start(&config.log, system_clock()).map_err(|source| Error::System { action: "start the log", source })?;
+    raise_descriptors(config.limits.connections);
+    DataDir::make(&config.data_dir)?;
+    // Asked while the files that tell of quotas can still be read.
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    sandbox::confine(&config)?.tell();
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
         .enable_all()
         .thread_name("portcullis")
         .build()
@@ -51,24 +63,29 @@ pub fn run(config: Config) -> Result<(), Error> {
     result
 }
 
-/// The same on the runtime of the caller.
-///
-/// # Errors
-/// Why the server did not start.
-pub async fn serve(config: Config) -> Result<(), Error> {
-    let clock = system_clock();
-    let _log =
-        logs::start(&config.log, clock.clone()).map_err(|source| Error::System { action: "start the log", source })?;
+/// Serves on the runtime.
+async fn serve(config: Config) -> Result<(), Error> {
     let mut signals = Signals::new()?;
-    // Files that the database makes are ours alone.
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    raise_descriptors(config.limits.connections);
-    let running = Running::start(config, clock, system_random()).await?;
+    let running = tokio::select! {
+        running = Running::start(config, system_clock(), system_random()) => running?,
+        // It may wait for a database that does not come.
+        () = signals.next() => {
+            tracing::info!(target: logs::ALWAYS, "stopped before it was ready");
+            return Ok(());
+        }
+    };
     running.announce()?;
-    signals.next().await;
+    let lost = tokio::select! {
+        () = signals.next() => false,
+        () = running.lost() => true,
+    };
     tracing::info!(target: logs::ALWAYS, "stopping");
     notify(&[NotifyState::Stopping]);
-    running.stop(signals.next()).await
+    running.stop(signals.next()).await?;
+    match lost {
+        true => Err(Error::Served { holder: "another server, which has taken it from this one".to_owned() }),
+        false => Ok(()),
+    }
 }
 
 /// Takes as many file descriptors as the system gives: shells and service managers hand out few.
@@ -117,6 +134,7 @@ fn notify(state: &[NotifyState<'_>]) {
 /// A server at work.
 pub struct Running {
     data: DataDir,
+    lease: Option<Lease>,
     state: AppState,
     first: FirstPassword,
     tasks: Tasks,
@@ -143,9 +161,12 @@ impl Running {
         if let Some(main) = addresses.get(Listener::Main.as_str()) {
             config.server.listen = *main;
         }
-        let state = build(config, &data, &clock, &random).await?;
+        let (state, lease) = build(config, &data, &clock, &random).await?;
         let first = first_user(&state, &data).await?;
         let tasks = start_tasks(&state, tls.clone());
+        if let Some(lease) = &lease {
+            tasks.start(lease.task());
+        }
         let (phase, _) = watch::channel(Phase::Run);
         let context = listen::Context {
             config: state.config.clone(),
@@ -167,7 +188,7 @@ impl Running {
             })
             .collect();
         event(&state, Action::Start).await?;
-        let running = Self { data, state, first, tasks, phase, serving, addresses };
+        let running = Self { data, lease, state, first, tasks, phase, serving, addresses };
         running.write_addresses()?;
         Ok(running)
     }
@@ -180,6 +201,14 @@ impl Running {
     /// What the handlers share.
     pub fn state(&self) -> &AppState {
         &self.state
+    }
+
+    /// Returns when another server has taken the store; never where none can.
+    async fn lost(&self) {
+        match &self.lease {
+            Some(lease) => lease.lost().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Where the first password went.
@@ -211,6 +240,7 @@ impl Running {
             admin = address(Listener::Admin),
             ops = address(Listener::Ops),
             tls = config.server.tls.is_some(),
+            database = %config.database.url,
             data_dir = %config.data_dir.display(),
             version = env!("CARGO_PKG_VERSION"),
             "ready"
@@ -258,6 +288,9 @@ impl Running {
         if let Err(error) = told.await {
             tracing::error!(error = logs::chain(&error), "the last events could not be written");
         }
+        if let Some(lease) = &self.lease {
+            lease.leave().await;
+        }
         db.clone().close().await.map_err(failed)?;
         let space = Space::of(&self.state.config);
         if let Err(error) =
@@ -303,42 +336,47 @@ fn bind(config: &Config, data_dir: &Path) -> Result<Vec<Bound>, Error> {
     Ok(bound)
 }
 
-/// Opens database and store of a locked data directory.
+/// Opens database and store of a locked data directory. A database that is away is waited for at most `patience`.
 pub(crate) async fn open_registry(
     config: &Config,
     data: &DataDir,
     clock: &Clock,
     random: &Random,
+    patience: Duration,
 ) -> Result<Registry, Error> {
-    let (database, blobs) = (data.path(names::DATABASE), data.make_dir(names::BLOBS)?);
-    let (at, for_db) = (data.root().to_owned(), (clock.clone(), random.clone()));
-    let (space, reserve) = (Space::of(config), config.storage.reserve.0);
-    let (db, store) = blocking(move || {
+    let (blobs, reserve) = (data.make_dir(names::BLOBS)?, config.storage.reserve.0);
+    let space = Space::of(config);
+    let store = blocking(move || {
         space.make_room();
-        let options = Options { make_room: space.hook(), ..Options::default() };
-        let db = Db::open_sqlite_with(&database, for_db.0, for_db.1, &options);
-        let db = db.map_err(|error| Error::database(&at, error))?;
         let store = Blobs::open_fs(&blobs).and_then(|store| store.keep_free(reserve).map(|()| store));
-        let store = store.map_err(|error| Error::operation("opening the store", error))?;
-        Ok((db, store))
+        store.map_err(|error| Error::operation("opening the store", error))
     })
     .await?;
-    let number = |format: i64| u64::try_from(format).unwrap_or_default();
-    data.settle_format(db.store_id(), number(meta::FORMAT), number(meta::MIN_READER))?;
-    let settings = Settings {
+    let db = database::open(config, data, clock, random, patience).await?;
+    Ok(Registry::new(db, store, registry_settings(config), clock.clone(), random.clone()))
+}
+
+/// The settings of the operations.
+pub(crate) fn registry_settings(config: &Config) -> Settings {
+    Settings {
         sparse_images: config.content.sparse_images,
         manifest_limit: config.limits.manifest.as_usize(),
         uploads_per_subject: config.limits.uploads_per_subject,
         upload_idle: config.upload.idle,
         gc_grace: config.gc.grace,
         verify_reads: config.storage.verify_reads,
-    };
-    Ok(Registry::new(db, store, settings, clock.clone(), random.clone()))
+    }
 }
 
-async fn build(config: Config, data: &DataDir, clock: &Clock, random: &Random) -> Result<AppState, Error> {
-    let registry = open_registry(&config, data, clock, random).await?;
+async fn build(
+    config: Config,
+    data: &DataDir,
+    clock: &Clock,
+    random: &Random,
+) -> Result<(AppState, Option<Lease>), Error> {
+    let registry = open_registry(&config, data, clock, random, config.database.start_timeout).await?;
     let db = registry.db();
+    let lease = Lease::take(db, data, random).await?;
     // Leases of the process before this one; the lock says that it is gone.
     db.clear_leases().await.map_err(|error| Error::database(data.root(), error))?;
     let kek = Kek::open(data, config.keys.kek_file.as_deref(), !needs_kek(db).await?, random)?;
@@ -364,7 +402,7 @@ async fn build(config: Config, data: &DataDir, clock: &Clock, random: &Random) -
         random: random.clone(),
     };
     let auth = Auth::new(setup, keys);
-    Ok(AppState { registry, auth, rules, config: Arc::new(config), metrics, clock: clock.clone() })
+    Ok((AppState { registry, auth, rules, config: Arc::new(config), metrics, clock: clock.clone() }, lease))
 }
 
 fn start_tasks(state: &AppState, tls: Option<Arc<Tls>>) -> Tasks {

@@ -14,4 +14,4 @@ pub mod tar;
 
 pub use client::Client;
 pub use random::{Noise, Rng};
-pub use server::{Options, Server, binary};
+pub use server::{Options, Server, binary, database, with_database};

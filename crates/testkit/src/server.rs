@@ -5,11 +5,13 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use testdb::{Database, Engine, engine};
 
 use crate::client::{Client, Login};
 use crate::memory_limit::MemoryLimit;
@@ -32,6 +34,26 @@ pub struct Options {
     pub config_file: Option<PathBuf>,
     /// Further flags of `serve`.
     pub flags: Vec<String>,
+    /// The database, where it is not a file in the data directory. When `None`, a run on PostgreSQL makes one.
+    pub database: Option<Arc<Database>>,
+    /// The value of `database.url` instead of that of the database: a proxy, or a server of the test's own.
+    pub database_url: Option<String>,
+}
+
+/// An empty database for the run's engine; `None` on SQLite, whose database is made with the data directory.
+pub fn database() -> Result<Option<Arc<Database>>> {
+    match engine() {
+        Engine::Sqlite => Ok(None),
+        Engine::Postgres => Ok(Some(Arc::new(Database::create()?))),
+    }
+}
+
+/// Tells the program which database is its own.
+pub fn with_database<'c>(command: &'c mut Command, url: Option<&str>) -> &'c mut Command {
+    match url {
+        Some(url) => command.env("PORTCULLIS_DATABASE__URL", url),
+        None => command,
+    }
 }
 
 /// A server process with its data directory.
@@ -62,8 +84,12 @@ impl Server {
     pub fn start(options: Options) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("portcullis-test-").tempdir()?;
         let data_dir = options.data_dir.clone().unwrap_or_else(|| directory.path().join("data"));
+        let database = match options.database.clone() {
+            None if options.database_url.is_none() => database()?,
+            given => given,
+        };
         let mut server = Self {
-            options,
+            options: Options { database, ..options },
             directory,
             data_dir,
             child: None,
@@ -103,6 +129,7 @@ impl Server {
         command.args(["serve", "--listen", &self.address.to_string(), "--admin-listen", "off"]);
         command.arg("--config").arg(&config);
         command.arg("--data-dir").arg(self.data_dir()).args(&self.options.flags);
+        with_database(&mut command, self.database_url());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("cannot start {}", self.binary().display()))?;
         let child = self.child.insert(child);
@@ -139,6 +166,25 @@ impl Server {
     /// The data directory.
     pub fn data_dir(&self) -> PathBuf {
         self.data_dir.clone()
+    }
+
+    /// The address of its database, where that is not a file in the data directory.
+    pub fn database_url(&self) -> Option<&str> {
+        let given = self.options.database_url.as_deref();
+        given.or_else(|| self.options.database.as_deref().map(Database::url))
+    }
+
+    /// From the next start on, this is its `database.url`; `None` is a file in the data directory.
+    pub fn move_database(&mut self, url: Option<String>) {
+        self.options.database = None;
+        self.options.database_url = url;
+    }
+
+    /// A listener by its name in `addresses.json`.
+    pub fn listener(&self, name: &str) -> Result<SocketAddr> {
+        let text = fs::read(self.data_dir().join("addresses.json"))?;
+        let addresses: serde_json::Value = serde_json::from_slice(&text)?;
+        Ok(addresses[name].as_str().with_context(|| format!("no listener {name}"))?.parse()?)
     }
 
     /// What the process printed so far.
@@ -180,6 +226,7 @@ impl Server {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.binary());
         command.args(arguments).arg("--data-dir").arg(self.data_dir()).stdin(Stdio::null());
+        with_database(&mut command, self.database_url());
         command
     }
 

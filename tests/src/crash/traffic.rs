@@ -21,6 +21,9 @@ pub enum End {
     Kill,
     /// Its disk stops: only what was synced is there, and requests in flight may be answered with an error.
     PowerCut,
+    /// Its database goes away and comes back while the server runs: requests in flight are answered 503 with a time to come
+    /// back, and sessions go on, but those of the last moments, whose rows are not synced.
+    Database,
 }
 
 /// What the workers did.

@@ -276,7 +276,13 @@ impl Worker {
                     return Err(Stop::Gone);
                 }
             };
-            expect(shared, &response, &[202])?;
+            match expect(shared, &response, &[202]) {
+                Err(Stop::Gone) if shared.end == End::Database => {
+                    self.cut = Some(cut);
+                    return Err(Stop::Gone);
+                }
+                expected => expected?,
+            }
             cut.location = location_of(&response)?;
             offset = end;
         }
@@ -291,7 +297,7 @@ impl Worker {
         let name = repository.name.clone();
         let path = cut.location.split('?').next().unwrap_or("").to_owned();
         let response = shared.flying(|| self.client.send(&name, "GET", &path, &[], Body::None))?;
-        if response.status == 404 && shared.end == End::PowerCut {
+        if response.status == 404 && shared.end != End::Kill {
             return Ok(());
         }
         expect(shared, &response, &[204])?;
@@ -322,11 +328,16 @@ fn acknowledged(repository: &mut Repository, digest: &Digest) -> Result<(), Stop
     Ok(())
 }
 
-/// A server whose disk has stopped may answer with an error; anything else that is not expected is wrong.
+/// A server whose disk has stopped may answer with an error, one whose database is away has to say so; anything else that is
+/// not expected is wrong.
 fn expect(shared: &Shared, response: &Response, wanted: &[u16]) -> Result<(), Stop> {
     match response.status {
         status if wanted.contains(&status) => Ok(()),
         500 | 503 | 507 if shared.end == End::PowerCut => Err(Stop::Gone),
+        503 if shared.end == End::Database => match response.header("retry-after") {
+            Some(_) => Err(Stop::Gone),
+            None => Err(Stop::Wrong(anyhow!("503 without Retry-After: {response:?}"))),
+        },
         _ => Err(Stop::Wrong(anyhow!("status {wanted:?} expected: {response:?}"))),
     }
 }

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use self::choose::{base_url, ca_file, choose, server_url};
+pub use self::job::copied;
 pub use self::target::{BaseUrl, Target};
 pub use self::transport::{Answer, send};
 use crate::args::Paging;

@@ -45,7 +45,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Error> {
 fn stopped(context: &Context) -> Result<Option<Config>, Error> {
     let data_dir = context.data_dir();
     let listens = UnixStream::connect(data_dir.join("admin.sock")).is_ok();
-    if server_url(&context.global).is_some() || listens || !data_dir.join("meta.db").exists() {
+    if server_url(&context.global).is_some() || listens || !server::data_dir::holds_registry(&data_dir) {
         return Ok(None);
     }
     Ok(Some(load(&flags(&context.global), &Environment::current())?))

@@ -1,5 +1,6 @@
 //! Starts the binary, as a server or as a command, in an environment that holds nothing of the machine's own.
 
+use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -9,18 +10,28 @@ use std::time::{Duration, Instant};
 use oci::{Algorithm, Hasher};
 use serde_json::Value;
 use tempfile::TempDir;
+use testdb::{Database, Engine, engine};
 
+/// The commands that open a database.
+const OPENS: [&str; 4] = ["serve", "fsck", "restore", "migrate"];
 /// The administrator's password in all tests.
 pub const PASSWORD: &str = "correct horse battery staple";
 
 /// A working directory with a home and, usually, a data directory `data`.
 pub struct Sandbox {
     directory: TempDir,
+    database: RefCell<Option<Database>>,
 }
 
 impl Sandbox {
     pub fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap() }
+        Self { directory: tempfile::tempdir().unwrap(), database: RefCell::default() }
+    }
+
+    /// For a registry beside the one that there is: from now on commands use another database, and SQLite has one in each
+    /// data directory. The old one is returned, to be dropped when it is not needed any more.
+    pub fn another_database(&self) -> Option<Database> {
+        self.database.take()
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -42,6 +53,11 @@ impl Sandbox {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
         command.args(arguments).current_dir(self.directory.path()).env_clear();
         command.env("HOME", self.path("home")).env("PORTCULLIS_DATA_DIR", self.data());
+        if engine() == Engine::Postgres && arguments.first().is_some_and(|name| OPENS.contains(name)) {
+            let mut database = self.database.borrow_mut();
+            let database = database.get_or_insert_with(|| Database::create().unwrap());
+            command.env("PORTCULLIS_DATABASE__URL", database.url());
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

@@ -9,6 +9,7 @@ mod full_disk;
 mod harness;
 mod login;
 mod maintenance;
+mod sandbox;
 mod starting;
 mod terminal;
 mod usage;

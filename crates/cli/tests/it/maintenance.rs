@@ -68,6 +68,7 @@ fn backup_and_restore() {
     sandbox.run(&["restore", "copy"]).exited(7);
     server.stop();
     sandbox.run(&["restore", "copy"]).exited(1);
+    let _old = sandbox.another_database();
     let elsewhere = sandbox.path("elsewhere").display().to_string();
     sandbox.run(&["restore", "absent", "--data-dir", &elsewhere]).exited(1);
     sandbox.run(&["restore", "copy", "--data-dir", &elsewhere]).succeeded();
@@ -98,6 +99,7 @@ fn a_damaged_backup_is_found() {
             }
         }
     }
+    let _old = sandbox.another_database();
     let elsewhere = sandbox.path("elsewhere").display().to_string();
     let outcome = sandbox.run(&["restore", "copy", "--data-dir", &elsewhere]);
     assert!(outcome.exit == 1 || outcome.exit == 3, "{outcome:?}");

@@ -6,6 +6,7 @@ mod accounts;
 mod blobs;
 mod collection;
 mod manifests;
+mod serving;
 mod uploads;
 
 use std::collections::BTreeSet;
@@ -26,6 +27,7 @@ pub use manifests::{
     all_or_nothing, catalog, deleted_manifests, manifest_life, preconditions, referrers, sparse_indexes, tag_lists,
     tag_rights,
 };
+pub use serving::serving;
 pub use uploads::{expiry, finishing, leases, sessions};
 
 /// A fresh, empty database and the clock that it was opened with.

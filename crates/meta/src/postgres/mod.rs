@@ -21,7 +21,7 @@ use deadpool::managed::{Object, Pool, PoolError};
 use oci::{Clock, Random};
 
 pub use transaction::PostgresTx;
-pub use url::{PostgresUrl, PostgresUrlError};
+pub use url::{Authorities, PostgresUrl, PostgresUrlError};
 
 use crate::error::Error;
 use crate::sqlite::Durability;

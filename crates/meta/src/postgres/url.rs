@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use percent_encoding::percent_decode_str;
 
@@ -55,6 +55,15 @@ pub(super) enum Tls {
         /// The file of the authorities; none for those of the system.
         roots: Option<PathBuf>,
     },
+}
+
+/// Who vouches for the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authorities<'a> {
+    /// Those in this file.
+    File(&'a Path),
+    /// Those that the system trusts.
+    System,
 }
 
 /// Why a text is no address of a database: a sentence that says what to write. Holds no part of the password.
@@ -117,6 +126,28 @@ impl PostgresUrl {
     #[must_use]
     pub fn with_database(self, database: impl Into<String>) -> Self {
         Self { database: database.into(), ..self }
+    }
+
+    /// The port that is connected to; none of a socket.
+    pub fn tcp_port(&self) -> Option<u16> {
+        match self.host {
+            Host::Name(_) | Host::Address(_) => Some(self.port),
+            Host::Directory(_) => None,
+        }
+    }
+
+    /// Whether the host is a name, which has to be looked up.
+    pub fn is_looked_up(&self) -> bool {
+        matches!(self.host, Host::Name(_))
+    }
+
+    /// By which authorities the server's certificate is checked, where it is: those in a file, or the system's.
+    pub fn authorities(&self) -> Option<Authorities<'_>> {
+        match &self.tls {
+            Tls::Off => None,
+            Tls::Verified { roots: Some(file) } => Some(Authorities::File(file)),
+            Tls::Verified { roots: None } => Some(Authorities::System),
+        }
     }
 
     /// Whether a password is there.

@@ -32,4 +32,5 @@ suite! {
     manifest_life tag_rights all_or_nothing preconditions deleted_manifests sparse_indexes referrers tag_lists catalog
     graces touch_before_reference deleted_repositories holds checks
     users robots grants decisions signing_keys events idempotency
+    serving
 }

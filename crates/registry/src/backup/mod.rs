@@ -6,6 +6,7 @@
 //! everything but the loss of the disk. Upload sessions are not in it, nor is the key that wraps the signing keys.
 
 mod create;
+mod relocate;
 mod restore;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 
 pub use create::create;
+pub use relocate::{discard, relocate};
 pub use restore::{restore, verify};
 
 /// The version of the layout.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use blobs::{Blobs, Faults, Fs};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use oci::conditional::Precondition;
 use oci::{Algorithm, Clock, Digest, Hasher, Random, RepositoryName, Tag, Timestamp};
 use policy::{
@@ -19,6 +19,7 @@ use policy::{
 };
 use registry::manifest::{Pushed, Target};
 use registry::{Body, Error, Registry, Right, Settings};
+use testdb::{Database, Engine, engine};
 
 pub const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -35,6 +36,8 @@ pub const ERIN: i64 = 5;
 
 pub struct World {
     pub folder: tempfile::TempDir,
+    /// Where the rows are, when they are not in the folder.
+    pub database: Option<Arc<Database>>,
     pub registry: Registry,
     pub faults: Faults,
     pub now: Arc<AtomicI64>,
@@ -52,16 +55,25 @@ pub fn settings() -> Settings {
     }
 }
 
-pub fn world() -> World {
-    world_with(settings())
+pub async fn world() -> World {
+    world_with(settings()).await
 }
 
-pub fn world_with(settings: Settings) -> World {
+pub async fn world_with(settings: Settings) -> World {
     let folder = tempfile::tempdir().unwrap();
+    let database = database();
     let now = Arc::new(AtomicI64::new(1_800_000_000_000));
     let faults = Faults::default();
-    let registry = open(folder.path(), settings, &now, &faults);
-    World { folder, registry, faults, now, rules: Arc::new(rules()) }
+    let registry = open(folder.path(), database.as_deref(), settings, &now, &faults).await;
+    World { folder, database, registry, faults, now, rules: Arc::new(rules()) }
+}
+
+/// An empty database of the engine that the run is about; `None` on SQLite, where it is a file.
+pub fn database() -> Option<Arc<Database>> {
+    match engine() {
+        Engine::Sqlite => None,
+        Engine::Postgres => Some(Arc::new(Database::create().unwrap())),
+    }
 }
 
 pub fn clock(now: &Arc<AtomicI64>) -> Clock {
@@ -81,13 +93,30 @@ pub fn random() -> Random {
     })
 }
 
-fn open(data: &std::path::Path, settings: Settings, now: &Arc<AtomicI64>, faults: &Faults) -> Registry {
+async fn open(
+    data: &std::path::Path,
+    database: Option<&Database>,
+    settings: Settings,
+    now: &Arc<AtomicI64>,
+    faults: &Faults,
+) -> Registry {
     let root = data.join("blobs");
     std::fs::create_dir_all(&root).unwrap();
     std::fs::write(data.join("format.json"), b"{\"format\":1}").unwrap();
-    let db = meta::Db::open_sqlite(&data.join("meta.db"), clock(now), random()).unwrap();
+    let db = open_database(data, database, now).await;
     let blobs = Blobs::Fs(Fs::open_faulty(&root, faults.clone()).unwrap());
     Registry::new(db, blobs, settings, clock(now), random())
+}
+
+pub async fn open_database(data: &std::path::Path, database: Option<&Database>, now: &Arc<AtomicI64>) -> meta::Db {
+    match database {
+        None => meta::Db::open_sqlite(&data.join("meta.db"), clock(now), random()).unwrap(),
+        Some(database) => {
+            let options = meta::PostgresOptions::new(meta::PostgresUrl::parse(database.url()).unwrap());
+            // Boxed: one future in another, deeper than compilers look.
+            meta::Db::open_postgres(&options, clock(now), random()).boxed().await.unwrap()
+        }
+    }
 }
 
 fn rules() -> Rules {
@@ -128,7 +157,8 @@ impl World {
     pub async fn restart(self) -> Self {
         let settings = self.registry.settings().clone();
         self.registry.db().clone().close().await.unwrap();
-        let registry = open(self.folder.path(), settings, &self.now, &self.faults);
+        let database = self.database.as_deref();
+        let registry = open(self.folder.path(), database, settings, &self.now, &self.faults).await;
         registry.db().clear_leases().await.unwrap();
         Self { registry, ..self }
     }

@@ -18,7 +18,7 @@ async fn check(world: &World, folder: &Path) -> Result<Report, Error> {
 }
 
 async fn filled() -> (World, Image, Vec<u8>) {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let content = bytes(300_000);
     let layer = world.push_blob(&alice, &content).await;

@@ -7,7 +7,7 @@ use crate::common::*;
 
 #[tokio::test]
 async fn a_tag_leaves_the_manifest() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let image = world.push_image(&alice, "v1", "one").await;
     let by_tag = Reference::parse("v1").unwrap();
@@ -21,7 +21,7 @@ async fn a_tag_leaves_the_manifest() {
 
 #[tokio::test]
 async fn a_digest_takes_its_tags() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "team/x");
     let image = world.push_image(&alice, "v1", "one").await;
     world.push_manifest(&alice, "stable", &image.bytes).await.unwrap();
@@ -45,7 +45,7 @@ async fn a_digest_takes_its_tags() {
 
 #[tokio::test]
 async fn c08_a_blob_of_one_repository() {
-    let world = world();
+    let world = world().await;
     let (one, two) = (world.access(ALICE, "a/one"), world.access(ALICE, "a/two"));
     let image = world.push_image(&one, "v1", "x").await;
     world.push_image(&two, "v1", "x").await;

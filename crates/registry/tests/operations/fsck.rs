@@ -15,14 +15,19 @@ async fn codes(world: &World) -> Vec<Code> {
     report(world).await.findings.iter().map(|finding| finding.code).collect()
 }
 
-/// Changes a row behind the program's back.
-fn sql(world: &World, text: &str) {
-    let status = rusqlite::Connection::open(world.folder.path().join("meta.db")).unwrap().execute_batch(text);
-    status.unwrap();
+/// Changes rows behind the program's back. Where the engines write a thing differently, the second text is PostgreSQL's.
+fn sql(world: &World, text: &str, postgres: Option<&str>) {
+    match &world.database {
+        Some(database) => drop(database.run(postgres.unwrap_or(text)).unwrap()),
+        None => {
+            let file = world.folder.path().join("meta.db");
+            rusqlite::Connection::open(file).unwrap().execute_batch(text).unwrap();
+        }
+    }
 }
 
 async fn filled() -> (World, Image) {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let layer = world.push_blob(&alice, &bytes(300_000)).await;
     let config = world.push_blob(&alice, b"config").await;
@@ -92,22 +97,28 @@ async fn files_that_nobody_knows() {
 
 #[tokio::test]
 async fn rows_that_are_not_what_they_were() {
-    for (change, code, repairable) in [
-        ("UPDATE blob_body SET bytes = x'00'", Code::BlobDamaged, false),
-        ("DELETE FROM blob_body", Code::BlobMissing, false),
-        ("UPDATE blob SET linked = 0 WHERE storage = 'file'", Code::MarkWrong, true),
+    for (change, postgres, code, repairable) in [
+        ("UPDATE blob_body SET bytes = x'00'", Some(r"UPDATE blob_body SET bytes = '\x00'"), Code::BlobDamaged, false),
+        ("DELETE FROM blob_body", None, Code::BlobMissing, false),
+        ("UPDATE blob SET linked = 0 WHERE storage = 'file'", None, Code::MarkWrong, true),
         (
             "UPDATE link SET referenced = 1 - referenced WHERE digest IN (SELECT digest FROM blob_body)",
+            None,
             Code::MarkWrong,
             true,
         ),
-        ("UPDATE manifest_body SET bytes = CAST(bytes || x'20' AS BLOB)", Code::ManifestDamaged, false),
-        ("UPDATE manifest SET subject = (SELECT digest FROM blob LIMIT 1)", Code::ManifestDiffers, false),
-        ("PRAGMA foreign_keys = OFF; DELETE FROM manifest_body", Code::ManifestMissing, false),
-        ("UPDATE tag SET digest = (SELECT digest FROM blob LIMIT 1)", Code::TagDangling, false),
+        (
+            "UPDATE manifest_body SET bytes = CAST(bytes || x'20' AS BLOB)",
+            Some(r"UPDATE manifest_body SET bytes = bytes || '\x20'"),
+            Code::ManifestDamaged,
+            false,
+        ),
+        ("UPDATE manifest SET subject = (SELECT digest FROM blob LIMIT 1)", None, Code::ManifestDiffers, false),
+        ("DELETE FROM manifest_body", None, Code::ManifestMissing, false),
+        ("UPDATE tag SET digest = (SELECT digest FROM blob LIMIT 1)", None, Code::TagDangling, false),
     ] {
         let (world, _) = filled().await;
-        sql(&world, change);
+        sql(&world, change, postgres);
         assert_eq!(codes(&world).await, [code], "{change}");
         let repaired = repair(&world.registry, Authority::DataDirectory, &|_| {}).await.unwrap();
         assert_eq!(repaired.findings[0].repaired, repairable, "{change}");
@@ -118,22 +129,23 @@ async fn rows_that_are_not_what_they_were() {
 #[tokio::test]
 async fn links_and_edges() {
     let (world, _) = filled().await;
-    sql(&world, "DELETE FROM blob WHERE storage = 'file'");
+    sql(&world, "DELETE FROM blob WHERE storage = 'file'", None);
     assert_eq!(codes(&world).await, [Code::LinkDangling, Code::OrphanFile]);
     let (world, _) = filled().await;
-    sql(&world, "DELETE FROM link WHERE digest IN (SELECT digest FROM blob WHERE storage = 'file')");
+    sql(&world, "DELETE FROM link WHERE digest IN (SELECT digest FROM blob WHERE storage = 'file')", None);
     assert_eq!(codes(&world).await, [Code::MarkWrong, Code::ManifestIncomplete]);
     let (world, _) = filled().await;
     sql(
         &world,
         "DELETE FROM edge WHERE kind = 'layer'; UPDATE link SET referenced = 0 WHERE digest IN (SELECT digest FROM blob WHERE storage = 'file')",
+        None,
     );
     assert_eq!(codes(&world).await, [Code::ManifestDiffers]);
 }
 
 #[tokio::test]
 async fn sessions() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let id = push::start(&world.registry, &alice, None).await.unwrap().id;
     push::append(&world.registry, &alice, &id, Position::default(), body(&bytes(100_000))).await.unwrap();

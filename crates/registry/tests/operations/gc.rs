@@ -22,7 +22,7 @@ fn nothing(report: Report) -> bool {
 
 #[tokio::test]
 async fn from_the_last_reference_on_a_whole_grace() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let layer = world.push_blob(&alice, &bytes(300_000)).await;
     let config = world.push_blob(&alice, b"config").await;
@@ -49,7 +49,7 @@ async fn from_the_last_reference_on_a_whole_grace() {
 
 #[tokio::test]
 async fn t06_what_is_kept() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let untagged = world.push_image(&alice, "x", "one").await;
     delete::manifest(&world.registry, &alice, &Reference::parse("x").unwrap()).await.unwrap();
@@ -69,7 +69,7 @@ async fn t06_what_is_kept() {
 
 #[tokio::test]
 async fn t05_shared_blobs() {
-    let world = world();
+    let world = world().await;
     let (one, two) = (world.access(ALICE, "a/one"), world.access(ALICE, "a/two"));
     let content = bytes(100_000);
     let layer = world.push_blob(&one, &content).await;
@@ -86,7 +86,7 @@ async fn t05_shared_blobs() {
 
 #[tokio::test]
 async fn h08_idle_sessions() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let id = push::start(&world.registry, &alice, None).await.unwrap().id;
     world.pass(GRACE - Duration::from_secs(1));
@@ -103,7 +103,7 @@ async fn h08_idle_sessions() {
 
 #[tokio::test]
 async fn t01_a_push_under_way() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let layer = world.push_blob(&alice, b"layer").await;
     world.pass(GRACE - Duration::from_secs(1));
@@ -122,7 +122,7 @@ async fn t01_a_push_under_way() {
 
 #[tokio::test]
 async fn orphan_files() {
-    let world = world();
+    let world = world().await;
     let store = world.folder.path().join("blobs/ab");
     let (old, young) = (store.join("ab".repeat(16)), store.join("abcd".repeat(8)));
     fs::write(&old, b"orphan").unwrap();
@@ -137,7 +137,7 @@ async fn orphan_files() {
 
 #[tokio::test]
 async fn a_hold_keeps_the_bytes() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let digest = world.push_blob(&alice, &bytes(100_000)).await;
     let db = world.registry.db();
@@ -158,7 +158,7 @@ async fn a_hold_keeps_the_bytes() {
 /// Collection with pushes, without any grace: what is acknowledged as an image stays complete.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t01_collection_races_with_pushes() {
-    let world = std::sync::Arc::new(world());
+    let world = std::sync::Arc::new(world().await);
     let collector = {
         let world = world.clone();
         tokio::spawn(async move {
@@ -195,7 +195,7 @@ async fn t01_collection_races_with_pushes() {
 
 #[tokio::test]
 async fn t08_a_deleted_repository_is_planned_and_gone_in_one_run() {
-    let world = world();
+    let world = world().await;
     let (one, two) = (world.access(ALICE, "a/one"), world.access(ALICE, "a/two"));
     let content = bytes(100_000);
     let shared = world.push_blob(&one, &content).await;

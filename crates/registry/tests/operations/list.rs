@@ -12,7 +12,7 @@ async fn tag_names(world: &World, subject: i64, last: Option<&str>, limit: Optio
 
 #[tokio::test]
 async fn q77_tags() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "team/x");
     let nowhere = tags(&world.registry, &alice, None, None).await;
     assert!(matches!(nowhere, Err(Error::NameUnknown)));
@@ -37,7 +37,7 @@ async fn q77_tags() {
 
 #[tokio::test]
 async fn many_tags() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "team/x");
     let image = world.push_image(&alice, "first", "one").await;
     let reference = oci::Reference::Digest(image.digest);
@@ -58,7 +58,7 @@ async fn many_tags() {
 
 #[tokio::test]
 async fn d01_the_catalog_shows_what_may_be_listed() {
-    let world = world();
+    let world = world().await;
     for name in ["open/a", "open/b", "secret/a", "erin/x", "zzz"] {
         world.push_blob(&world.access(ALICE, name), b"x").await;
     }
@@ -85,7 +85,7 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 #[tokio::test]
 async fn q74_referrers() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let subject = sha256(b"subject");
     let page = referrers(&world.registry, &alice, &subject, &[], None).await.unwrap();
@@ -114,7 +114,7 @@ async fn q74_referrers() {
 
 #[tokio::test]
 async fn q71_referrers_in_pages_of_four_mebibytes() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let subject = sha256(b"subject");
     for n in 0..11 {

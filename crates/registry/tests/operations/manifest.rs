@@ -26,7 +26,7 @@ async fn push_tags(
 
 #[tokio::test]
 async fn q36_bytes_and_type_as_pushed() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let image = world.push_image(&alice, "v1", "one").await;
     let mut bytes = b" \n".to_vec();
@@ -46,7 +46,7 @@ async fn q36_bytes_and_type_as_pushed() {
 
 #[tokio::test]
 async fn g08_another_digest() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let image = world.push_image(&alice, "v1", "one").await;
     let bytes = image_json(&image.config, &[]).to_string();
@@ -64,7 +64,7 @@ async fn g08_another_digest() {
 
 #[tokio::test]
 async fn g06_limits() {
-    let world = world_with(Settings { manifest_limit: 100_000, ..settings() });
+    let world = world_with(Settings { manifest_limit: 100_000, ..settings() }).await;
     let alice = world.access(ALICE, "a/b");
     let mut json = image_json(&sha256(b"{}"), &[]);
     json["annotations"] = serde_json::json!({"pad": "x".repeat(90_000)});
@@ -78,7 +78,7 @@ async fn g06_limits() {
 /// C-06: each missing blob is named, and one that is elsewhere counts as missing.
 #[tokio::test]
 async fn c06_missing_blobs() {
-    let world = world();
+    let world = world().await;
     let (alice, other) = (world.access(ALICE, "a/b"), world.access(ALICE, "secret/x"));
     let elsewhere = world.push_blob(&other, b"elsewhere").await;
     let config = world.push_blob(&alice, b"config").await;
@@ -96,7 +96,7 @@ async fn c06_missing_blobs() {
 /// Q43, Q44, Q47: what need not be there.
 #[tokio::test]
 async fn q43_what_need_not_be_there() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let (config, nowhere) = (world.push_blob(&alice, b"config").await, sha256(b"nowhere"));
     let mut foreign = image_json(&config, std::slice::from_ref(&nowhere));
@@ -115,7 +115,7 @@ async fn q43_what_need_not_be_there() {
         assert!(matches!(read, Err(Error::BlobUnknown(_))));
     }
 
-    let world = world_with(Settings { sparse_images: true, ..settings() });
+    let world = world_with(Settings { sparse_images: true, ..settings() }).await;
     let alice = world.access(ALICE, "a/b");
     let config = world.push_blob(&alice, b"config").await;
     world.push_manifest(&alice, "v1", &image(&config, std::slice::from_ref(&nowhere))).await.unwrap();
@@ -125,7 +125,7 @@ async fn q43_what_need_not_be_there() {
 
 #[tokio::test]
 async fn several_tags_at_once() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let image = world.push_image(&alice, "old", "one").await;
     let pushed = push_tags(&world, ALICE, "a/b", &["x", "y", "x"], &image.bytes).await.unwrap();
@@ -150,7 +150,7 @@ async fn several_tags_at_once() {
 /// All tags or nothing, each by the right to it.
 #[tokio::test]
 async fn tag_rights() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "team/x");
     let (one, two) = (world.push_image(&alice, "v1", "one").await, world.push_image(&alice, "other", "two").await);
     let denied = push_tags(&world, DAVE, "team/x", &["v1", "stable", "v2"], &two.bytes).await;

@@ -9,7 +9,7 @@ use crate::common::*;
 
 #[tokio::test]
 async fn a_blob_is_for_pushers_until_a_manifest_names_it() {
-    let world = world();
+    let world = world().await;
     let (alice, bob) = (world.access(ALICE, "a/b"), world.access(BOB, "a/b"));
     let digest = world.push_blob(&alice, b"layer").await;
     assert_eq!(world.read_blob(&world.access(CAROL, "a/b"), &digest).await.unwrap(), b"layer");
@@ -25,7 +25,7 @@ async fn a_blob_is_for_pushers_until_a_manifest_names_it() {
 /// C-02, C-08, Q49.
 #[tokio::test]
 async fn c02_a_digest_is_no_permission() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let image = world.push_image(&alice, "v1", "one").await;
     let other = world.access(ALICE, "a/c");
@@ -44,7 +44,7 @@ async fn c02_a_digest_is_no_permission() {
 /// O-09, O-10, O-13: never served, and healed by pushing it again.
 #[tokio::test]
 async fn o09_damaged_files() {
-    let world = world();
+    let world = world().await;
     let (alice, bob) = (world.access(ALICE, "a/b"), world.access(BOB, "a/b"));
     let content = bytes(300_000);
     let digest = world.push_blob(&alice, &content).await;
@@ -84,7 +84,7 @@ async fn o09_damaged_files() {
 /// A restored or copied file has another time: it is hashed once, and then served.
 #[tokio::test]
 async fn another_time_is_looked_into() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let content = bytes(300_000);
     let digest = world.push_blob(&alice, &content).await;
@@ -101,7 +101,7 @@ async fn another_time_is_looked_into() {
 /// A bit that flipped on the disk changes no time.
 #[tokio::test]
 async fn verified_reads() {
-    let world = world_with(Settings { verify_reads: true, ..settings() });
+    let world = world_with(Settings { verify_reads: true, ..settings() }).await;
     let alice = world.access(ALICE, "a/b");
     let content = bytes(300_000);
     let digest = world.push_blob(&alice, &content).await;
@@ -116,7 +116,7 @@ async fn verified_reads() {
 /// Who may push and saw the blob will name it: it is there until then, for a grace.
 #[tokio::test]
 async fn a_look_by_a_pusher_is_a_promise() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let digest = world.push_blob(&alice, b"layer").await;
     let touched = async || world.registry.db().blob(&name("a/b"), &digest, None).await.unwrap().unwrap().touched_at;

@@ -36,7 +36,7 @@ async fn offset(world: &World, access: &Access, id: &UploadId) -> Result<u64, Er
 
 #[tokio::test]
 async fn in_pieces_of_any_size() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let sizes = [0, 1, INLINE_MAX - 1, INLINE_MAX, INLINE_MAX + 1, 3 * INLINE_MAX, 1 << 20];
     for (n, size) in sizes.into_iter().enumerate() {
@@ -62,7 +62,7 @@ async fn in_pieces_of_any_size() {
 
 #[tokio::test]
 async fn q29_the_empty_blob() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let id = start(&world, &alice).await;
     finish(&world, &alice, &id, &sha256(b""), b"").await.unwrap();
@@ -72,7 +72,7 @@ async fn q29_the_empty_blob() {
 
 #[tokio::test]
 async fn q30_sha512() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     for (n, size) in [100, 100_000].into_iter().enumerate() {
         for announced in [None, Some(Algorithm::Sha256), Some(Algorithm::Sha512)] {
@@ -95,7 +95,7 @@ async fn q30_sha512() {
 
 #[tokio::test]
 async fn h01_out_of_order() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let id = start(&world, &alice).await;
     append(&world, &alice, &id, range(0, 9), &bytes(10)).await.unwrap();
@@ -127,7 +127,7 @@ async fn h01_out_of_order() {
 /// A session that has spilled to a file takes nothing of a chunk that does not fit its range.
 #[tokio::test]
 async fn h01_a_wrong_chunk_leaves_no_trace_in_the_file() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let content = bytes(900_000);
     let id = start(&world, &alice).await;
@@ -141,7 +141,7 @@ async fn h01_a_wrong_chunk_leaves_no_trace_in_the_file() {
 
 #[tokio::test]
 async fn h02_a_wrong_digest_discards_the_session() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     for size in [10, 100_000] {
         let id = start(&world, &alice).await;
@@ -166,7 +166,7 @@ async fn h02_a_wrong_digest_discards_the_session() {
 
 #[tokio::test]
 async fn h03_one_request_at_a_time() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let id = start(&world, &alice).await;
     append(&world, &alice, &id, at(0), b"12345").await.unwrap();
@@ -187,7 +187,7 @@ async fn h03_one_request_at_a_time() {
 
 #[tokio::test]
 async fn h03_cancelled_while_it_is_sent() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     for size in [10, 1 << 20] {
         let id = start(&world, &alice).await;
@@ -208,7 +208,7 @@ async fn h03_cancelled_while_it_is_sent() {
 /// C-05, H-04: a session is there for its owner in its repository alone.
 #[tokio::test]
 async fn c05_sessions_of_others() {
-    let world = world();
+    let world = world().await;
     let (alice, carol) = (world.access(ALICE, "a/b"), world.access(CAROL, "a/b"));
     let id = start(&world, &alice).await;
     append(&world, &alice, &id, at(0), b"12345").await.unwrap();
@@ -226,7 +226,7 @@ async fn c05_sessions_of_others() {
 
 #[tokio::test]
 async fn a_break_keeps_what_came() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     for size in [1000, 1_000_000] {
         let mut content = bytes(size);
@@ -250,7 +250,7 @@ async fn a_break_keeps_what_came() {
 /// When the connection goes, the server drops the future that handles the request.
 #[tokio::test]
 async fn a_dropped_request_gives_its_lease_back() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let id = start(&world, &alice).await;
     let (sender, receiver) = tokio::sync::mpsc::channel::<std::io::Result<bytes::Bytes>>(1);
@@ -277,7 +277,7 @@ async fn a_dropped_request_gives_its_lease_back() {
 
 #[tokio::test]
 async fn sessions_survive_a_restart() {
-    let mut world = world();
+    let mut world = world().await;
     let mut content = bytes(400_000);
     for cut in [5, 300_000] {
         content.push(1);
@@ -294,7 +294,7 @@ async fn sessions_survive_a_restart() {
 /// After a crash the file may be longer than the row says. What lies beyond was never acknowledged.
 #[tokio::test]
 async fn unacknowledged_bytes_are_cut_off() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let content = bytes(300_000);
     let id = start(&world, &alice).await;
@@ -308,7 +308,7 @@ async fn unacknowledged_bytes_are_cut_off() {
 
 #[tokio::test]
 async fn a_session_that_lost_its_bytes_is_gone() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     for damage in
         [|path: &std::path::Path| std::fs::remove_file(path), |path: &std::path::Path| std::fs::write(path, "short")]
@@ -328,7 +328,7 @@ async fn a_session_that_lost_its_bytes_is_gone() {
 async fn o01_a_full_disk_keeps_the_session() {
     for (errno, op) in [(Errno::NOSPC, "pwrite"), (Errno::NOSPC, "open"), (Errno::ROFS, "open"), (Errno::IO, "pwrite")]
     {
-        let world = world();
+        let world = world().await;
         let alice = world.access(ALICE, "a/b");
         let content = bytes(2_000_000);
         let id = start(&world, &alice).await;
@@ -352,7 +352,7 @@ async fn o01_a_full_disk_keeps_the_session() {
 /// O-04: what was not synced is not acknowledged, not even later.
 #[tokio::test]
 async fn o04_a_failed_sync_ends_the_session() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let content = bytes(300_000);
     for op in ["fdatasync", "fsync"] {
@@ -373,7 +373,7 @@ async fn o04_a_failed_sync_ends_the_session() {
 
 #[tokio::test]
 async fn the_right_is_asked_again_at_the_end() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     for size in [10, 300_000] {
         let (content, no) = (bytes(size), No);
@@ -393,7 +393,7 @@ async fn the_right_is_asked_again_at_the_end() {
 
 #[tokio::test]
 async fn a_limit_of_sessions() {
-    let world = world_with(Settings { uploads_per_subject: 3, ..settings() });
+    let world = world_with(Settings { uploads_per_subject: 3, ..settings() }).await;
     let alice = world.access(ALICE, "a/b");
     let mut ids = vec![];
     for _ in 0..3 {
@@ -410,7 +410,7 @@ async fn a_limit_of_sessions() {
 /// In one request, on a disk that fills up: there is room again at once, for the client knows no session to go on with.
 #[tokio::test]
 async fn h06_in_one_request_nothing_is_left_on_a_full_disk() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let content = bytes(900_000);
     for n in 1..40 {
@@ -430,7 +430,7 @@ async fn h06_in_one_request_nothing_is_left_on_a_full_disk() {
 /// In one request: no session is left behind, whatever happens.
 #[tokio::test]
 async fn h06_in_one_request() {
-    let world = world_with(Settings { uploads_per_subject: 1, ..settings() });
+    let world = world_with(Settings { uploads_per_subject: 1, ..settings() }).await;
     let alice = world.access(ALICE, "a/b");
     let again = alice.clone();
     for size in [0, 10, INLINE_MAX, INLINE_MAX + 1, 300_000] {
@@ -461,7 +461,7 @@ async fn h06_in_one_request() {
 /// C-04, Q28: bytes that are there already are taken in full, and replace the copy.
 #[tokio::test]
 async fn c04_a_duplicate_does_the_same_work() {
-    let world = world();
+    let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let content = bytes(300_000);
     world.push_blob(&alice, &content).await;
@@ -476,7 +476,7 @@ async fn c04_a_duplicate_does_the_same_work() {
 
 #[tokio::test]
 async fn h11_the_same_blob_many_times_at_once() {
-    let world = world();
+    let world = world().await;
     let content = bytes(300_000);
     let digest = sha256(&content);
     let pushes = (0..20).map(|n| {
@@ -495,7 +495,7 @@ async fn h11_the_same_blob_many_times_at_once() {
 
 #[tokio::test]
 async fn c01_mounts() {
-    let world = world();
+    let world = world().await;
     let content = bytes(100);
     let secret = world.access(ALICE, "secret/a");
     let digest = world.push_blob(&secret, &content).await;

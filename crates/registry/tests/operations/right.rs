@@ -70,7 +70,7 @@ async fn every_change(world: &World, right: &dyn Right, image: &Image) -> Vec<Re
 
 #[tokio::test]
 async fn a_decision_by_older_rules_is_made_again() {
-    let world = world();
+    let world = world().await;
     let image = world.push_image(&world.access(ALICE, "a/b"), "v1", "one").await;
     world.push_image(&world.access(ALICE, "a/c"), "v1", "other").await;
     rights_change(&world, "x").await;
@@ -85,7 +85,7 @@ async fn a_decision_by_older_rules_is_made_again() {
 // security: B-19
 #[tokio::test]
 async fn b19_no_change_overtakes_a_revocation() {
-    let world = world();
+    let world = world().await;
     let image = world.push_image(&world.access(ALICE, "a/b"), "v1", "one").await;
     world.push_image(&world.access(ALICE, "a/c"), "v1", "other").await;
     let files = world.files().len();
@@ -109,7 +109,7 @@ async fn b19_no_change_overtakes_a_revocation() {
 /// Rules that are never those of the store, as where rights change all the time: nothing is done, and a session goes on.
 #[tokio::test]
 async fn who_never_catches_up_is_told_to_try_again() {
-    let world = world();
+    let world = world().await;
     let access = world.access(ALICE, "a/b");
     let image = world.push_image(&access, "v1", "one").await;
     world.push_image(&world.access(ALICE, "a/c"), "v1", "other").await;

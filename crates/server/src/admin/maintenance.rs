@@ -1,5 +1,6 @@
 //! Collection, backup, checks, and the jobs that do them.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use registry::{Authority, backup, fsck, gc};
 
 use super::extract::{Admin, At, Input, Params, invalid_cursor, limit, page};
 use super::{AdminState, Failure, answer};
+use crate::config::{Config, SandboxMode};
+use crate::data_dir::names;
 use crate::offline::with_strays;
 
 /// What a collection would remove now.
@@ -54,9 +57,16 @@ pub async fn backup_create(
     Input(input): Input<StartBackup>,
 ) -> Result<Response, Failure> {
     let folder = absolute(&input.directory)?;
-    if is_within(&folder, &state.app.config.data_dir) {
+    let config = &state.app.config;
+    let staged = folder.parent() == Some(config.data_dir.join(names::STAGING).as_path());
+    if staged {
+        make_staging(&config.data_dir)?;
+    } else if is_within(&folder, &config.data_dir) {
         let help = "name a directory outside of it, on another disk if possible";
         return Err(directory(&input.directory, "is in the data directory, which is what is to be copied", help));
+    }
+    if !staged {
+        within_reach(config, &folder, &input.directory)?;
     }
     let occupied = tokio::fs::read_dir(&folder).await;
     if let Ok(mut entries) = occupied
@@ -81,6 +91,26 @@ pub async fn backup_create(
     started(job)
 }
 
+/// Makes the folder from which commands on this machine take their backups.
+fn make_staging(data_dir: &Path) -> Result<(), Failure> {
+    let path = data_dir.join(names::STAGING);
+    match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(registry::Error::from(blobs::Error::io("mkdir", &path, error)).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a directory that the sandbox keeps the server from.
+fn within_reach(config: &Config, folder: &Path, typed: &str) -> Result<(), Failure> {
+    if config.sandbox.mode == SandboxMode::Off || config.sandbox.write.iter().any(|root| is_within(folder, root)) {
+        return Ok(());
+    }
+    let help = "run `portcullis backup` on the server's machine, or name a directory above it in `sandbox.write`";
+    Err(directory(typed, "is out of reach of the server, which is confined to its data directory", help))
+}
+
 /// Whether `path`, or what would be made there, lies in `root`, whatever links and dots are in the names.
 fn is_within(path: &Path, root: &Path) -> bool {
     let there = path.ancestors().find_map(|ancestor| ancestor.canonicalize().ok());
@@ -95,6 +125,7 @@ pub async fn backup_verify(
     Input(input): Input<VerifyBackup>,
 ) -> Result<Response, Failure> {
     let folder = absolute(&input.directory)?;
+    within_reach(&state.app.config, &folder, &input.directory)?;
     if !tokio::fs::metadata(&folder).await.is_ok_and(|metadata| metadata.is_dir()) {
         return Err(directory(
             &input.directory,

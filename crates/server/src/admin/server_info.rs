@@ -4,6 +4,7 @@ use api::{Page, ServerInfo};
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
+use meta::Engine;
 
 use super::extract::Admin;
 use super::{AdminState, answer};
@@ -17,7 +18,11 @@ pub async fn show(State(state): State<AdminState>, Admin(_): Admin) -> Response 
         time: (state.app.clock)().into(),
         started_at: state.started_at.into(),
         public_urls: state.app.config.server.urls().iter().map(ToString::to_string).collect(),
-        database: "sqlite".to_owned(),
+        database: match registry.db().engine() {
+            Engine::Sqlite => "sqlite",
+            Engine::Postgres => "postgres",
+        }
+        .to_owned(),
         storage: "fs".to_owned(),
         free_bytes: registry.blobs().free_bytes().ok(),
     };

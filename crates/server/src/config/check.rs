@@ -10,8 +10,9 @@ use super::gather::{Problem, Raw, Typed, Value, resolve};
 use super::keys::{self, Form, KEYS};
 use super::value::{ByteSize, parse_duration};
 use super::{
-    AdminConfig, AuthConfig, BootstrapConfig, Challenge, Config, ContentConfig, GcConfig, KeysConfig, LimitsConfig,
-    LogConfig, LogFormat, OpsConfig, PublicUrl, ServerConfig, Setting, StorageConfig, TlsFiles, UploadConfig,
+    AdminConfig, AuthConfig, BootstrapConfig, Challenge, Config, ContentConfig, DatabaseConfig, DatabaseUrl, GcConfig,
+    KeysConfig, LimitsConfig, LogConfig, LogFormat, OpsConfig, PublicUrl, SandboxConfig, SandboxMode, ServerConfig,
+    Setting, StorageConfig, TlsFiles, UploadConfig,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -45,9 +46,10 @@ impl Checker<'_> {
         let server = self.server();
         let admin = AdminConfig { listen: self.address_or_off("admin.listen").flatten() };
         let ops = OpsConfig { listen: self.address_or_off("ops.listen").flatten() };
-        self.database();
+        let database = self.database();
         let reserve = self.size("storage.reserve", 0..=1 << 50);
         let verify_reads = self.switch("storage.verify_reads");
+        let sandbox = self.sandbox();
         let keys = KeysConfig { kek_file: self.path("keys.kek_file") };
         let auth = self.auth();
         let content = self.switch("content.sparse_images").map(|sparse_images| ContentConfig { sparse_images });
@@ -62,7 +64,9 @@ impl Checker<'_> {
             server: server?,
             admin,
             ops,
+            database: database?,
             storage: StorageConfig { reserve: reserve?, verify_reads: verify_reads? },
+            sandbox: sandbox?,
             keys,
             auth: auth?,
             content: content?,
@@ -115,6 +119,20 @@ impl Checker<'_> {
         Some(AuthConfig { challenge: challenge?, token_lifetime: token_lifetime?, backoff: backoff? })
     }
 
+    fn sandbox(&mut self) -> Option<SandboxConfig> {
+        let mode = self.one("sandbox.mode", |text| match text {
+            "best-effort" => Ok(SandboxMode::BestEffort),
+            "required" => Ok(SandboxMode::Required),
+            "off" => Ok(SandboxMode::Off),
+            _ => Err(format!("`{text}` is none of `best-effort`, `required`, `off`")),
+        });
+        let write = self.list("sandbox.write", |text| match Path::new(text) {
+            path if path.is_absolute() => Ok(path.to_owned()),
+            _ => Err(format!("`{text}` is not an absolute path")),
+        });
+        Some(SandboxConfig { mode: mode?, write })
+    }
+
     fn limits(&mut self) -> Option<LimitsConfig> {
         let manifest = self.size("limits.manifest", 1 << 10..=4 << 20);
         let connections = self.count("limits.connections", 1..=1_000_000);
@@ -154,14 +172,11 @@ impl Checker<'_> {
         Some(LogConfig { format: format?, level: level? })
     }
 
-    fn database(&mut self) {
-        self.one("database.url", |text| match text {
-            "sqlite" => Ok(()),
-            _ if text.starts_with("postgres://") || text.starts_with("postgresql://") => {
-                Err("this version keeps its database in the data directory; PostgreSQL comes later".to_owned())
-            }
-            _ => Err("is not `sqlite`".to_owned()),
-        });
+    fn database(&mut self) -> Option<DatabaseConfig> {
+        let url = self.one("database.url", DatabaseUrl::parse);
+        let connections = self.count("database.connections", 2..=1000);
+        let start_timeout = self.duration("database.start_timeout", Duration::ZERO..=DAY);
+        Some(DatabaseConfig { url: url?, connections: connections?, start_timeout: start_timeout? })
     }
 
     fn value(&self, key: &'static str) -> Option<&Value> {

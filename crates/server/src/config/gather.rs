@@ -255,7 +255,7 @@ impl Raw {
         if twice {
             self.problem(key.name, &value.origin.to_string(), format!("is set twice; `{}_file` sets it too", key.name));
         }
-        let list = matches!(key.form, Form::Urls | Form::Networks);
+        let list = matches!(key.form, Form::Urls | Form::Networks | Form::Paths);
         let typed = match value.typed {
             Typed::Text(text) if list => {
                 Typed::List(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())

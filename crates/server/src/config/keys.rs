@@ -14,6 +14,8 @@ pub enum Form {
     Urls,
     /// Several networks.
     Networks,
+    /// Several paths.
+    Paths,
     /// A span of time.
     Duration,
     /// A number of bytes.
@@ -37,6 +39,7 @@ impl Form {
             Self::AddressOrOff => "address and port, or `off`".to_owned(),
             Self::Urls => "list of URLs".to_owned(),
             Self::Networks => "list of networks".to_owned(),
+            Self::Paths => "list of absolute paths".to_owned(),
             Self::Duration => "duration".to_owned(),
             Self::Size => "size".to_owned(),
             Self::Count => "number".to_owned(),
@@ -163,8 +166,24 @@ pub const KEYS: &[Key] = &[
         default: "sqlite",
         flag: None,
         secret: true,
-        doc: "`sqlite`: a database in the data directory. PostgreSQL comes with a later version.",
+        doc: "`sqlite`: a database in the data directory. `postgres://USER:PASSWORD@HOST:PORT/DATABASE`: PostgreSQL, directly \
+              or behind pgbouncer. Beyond loopback it has to speak TLS with a certificate for its name; \
+              `?sslrootcert=FILE` names the authorities if they are not those of the system, `?host=DIR` the folder of a \
+              socket. `?sslmode=disable&allow_plaintext=true` is for a network that is private itself. Put it into a file \
+              of its own, named by `database.url_file`.",
     },
+    key(
+        "database.connections",
+        Form::Count,
+        "16",
+        "Connections to PostgreSQL at a time. A request that gets none in time is answered 503.",
+    ),
+    key(
+        "database.start_timeout",
+        Form::Duration,
+        "60s",
+        "How long a start waits for PostgreSQL when it does not answer.",
+    ),
     key(
         "storage.reserve",
         Form::Size,
@@ -179,6 +198,23 @@ pub const KEYS: &[Key] = &[
         "false",
         "Hash each blob again while it is read, before the first byte is sent. Without it, bytes are verified when they are \
          pushed, and size and modification time when they are opened.",
+    ),
+    key(
+        "sandbox.mode",
+        Form::Choice(&["best-effort", "required", "off"]),
+        "best-effort",
+        "Whether `serve` confines itself before it listens: no files but the data directory and, for reading, the \
+         directories of the files named in this configuration; no ports but its own; no programs, devices, other processes \
+         (Landlock, seccomp). `best-effort` takes what the kernel gives and logs what is missing, `required` does not start \
+         without all of it. Started as root, the process becomes the owner of the data directory and gives up every \
+         capability, whatever stands here.",
+    ),
+    key(
+        "sandbox.write",
+        Form::Paths,
+        "",
+        "Further directories in which the server may write: for backups that are asked for over the network. They have to \
+         be there when it starts. `portcullis backup` on the same machine needs none.",
     ),
     key(
         "keys.kek_file",

@@ -1,6 +1,7 @@
 //! Settings: one table of keys; values from the file, the environment and flags; everything that is wrong at once.
 
 mod check;
+mod database;
 mod gather;
 mod keys;
 mod public_url;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Serialize;
 
+pub use database::DatabaseUrl;
 pub use gather::{Environment, FILE_NAME, Flags, Origin, Problem, Raw, beside};
 pub use keys::{Form, KEYS, Key};
 pub use public_url::PublicUrl;
@@ -35,8 +37,12 @@ pub struct Config {
     pub admin: AdminConfig,
     /// `ops.…`.
     pub ops: OpsConfig,
+    /// `database.…`.
+    pub database: DatabaseConfig,
     /// `storage.…`.
     pub storage: StorageConfig,
+    /// `sandbox.…`.
+    pub sandbox: SandboxConfig,
     /// `keys.…`.
     pub keys: KeysConfig,
     /// `auth.…`.
@@ -127,6 +133,17 @@ pub struct OpsConfig {
     pub listen: Option<SocketAddr>,
 }
 
+/// The database.
+#[derive(Clone, Debug)]
+pub struct DatabaseConfig {
+    /// Which engine, and where.
+    pub url: DatabaseUrl,
+    /// Connections to PostgreSQL at a time.
+    pub connections: u32,
+    /// How long a start waits for PostgreSQL.
+    pub start_timeout: Duration,
+}
+
 /// The store.
 #[derive(Clone, Debug)]
 pub struct StorageConfig {
@@ -134,6 +151,26 @@ pub struct StorageConfig {
     pub reserve: ByteSize,
     /// Hash every blob before it is sent.
     pub verify_reads: bool,
+}
+
+/// What the process gives up.
+#[derive(Clone, Debug)]
+pub struct SandboxConfig {
+    /// How much of it is insisted on.
+    pub mode: SandboxMode,
+    /// Directories beside the data directory that it may write to.
+    pub write: Vec<PathBuf>,
+}
+
+/// `sandbox.mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SandboxMode {
+    /// What the kernel gives.
+    BestEffort,
+    /// All or no start.
+    Required,
+    /// Nothing.
+    Off,
 }
 
 /// Keys.

@@ -133,10 +133,15 @@ fn file_keys_and_foreign_variables() {
 
 #[test]
 fn m02_secrets_are_shown_neither_in_settings_nor_in_problems() {
-    let canary = "postgres://u:canary@db/x";
-    let problems = from_file("", &[("PORTCULLIS_DATABASE__URL", canary)], Flags::default()).unwrap_err();
+    let wrong = "postgres://u:canary@db/x?sslmode=canary";
+    let problems = from_file("", &[("PORTCULLIS_DATABASE__URL", wrong)], Flags::default()).unwrap_err();
     assert!(!problems[0].to_string().contains("canary"));
-    let config = from_file("", &[("PORTCULLIS_DATABASE__URL", "sqlite")], Flags::default()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("url");
+    std::fs::write(&file, "postgres://u:canary@db/x\n").unwrap();
+    let variables = [("PORTCULLIS_DATABASE__URL_FILE", file.to_str().unwrap())];
+    let config = from_file("", &variables, Flags::default()).unwrap();
+    assert_eq!(config.database.url.to_string(), "postgres://u@db:5432/x?sslmode=verify-full");
     assert_eq!(setting(&config, "database.url").0, "\"(not shown)\"");
     assert!(!format!("{config:?}{}", config.show()).contains("canary"));
 }

@@ -1,8 +1,10 @@
 //! Commands that work on a data directory without a server, or before there is one.
 
 mod init;
+mod migrate;
 
 use std::path::Path;
+use std::time::Duration;
 
 use api::{BackupReport, Checked, Finding, FsckReport, Severity};
 use oci::{Clock, Random};
@@ -10,6 +12,7 @@ use registry::{Authority, backup, fsck as checks};
 use tokio::time::Instant;
 
 pub use init::{Init, init};
+pub use migrate::{Location, Migrated, Progress, migrate};
 
 use crate::admin::{backup_report, fsck_report};
 use crate::clock::{system_clock, system_random};
@@ -31,7 +34,7 @@ pub async fn fsck(
 ) -> Result<FsckReport, Error> {
     private_files();
     let (clock, random, root) = (system_clock(), system_random(), config.data_dir.clone());
-    if !root.join(names::DATABASE).exists() {
+    if !data_dir::holds_registry(&root) {
         return Err(Error::DataDir {
             what: format!("there is no registry in {}", root.display()),
             help: "name its data directory with --data-dir DIR".to_owned(),
@@ -39,7 +42,7 @@ pub async fn fsck(
     }
     let for_lock = clock.clone();
     let data = blocking(move || DataDir::open_existing(&root, &for_lock)).await?;
-    let registry = open_registry(config, &data, &clock, &random).await?;
+    let registry = open_registry(config, &data, &clock, &random, Duration::ZERO).await?;
     let tell = |so_far: &checks::Checked| {
         progress(Checked { blobs: so_far.blobs, manifests: so_far.manifests, tags: so_far.tags, links: so_far.links });
     };
@@ -52,6 +55,46 @@ pub async fn fsck(
     let report = done.map_err(|error| Error::operation("the check", error))?;
     closed.map_err(|error| Error::database(data.root(), error))?;
     Ok(with_strays(fsck_report(report), data.root()))
+}
+
+/// Has a running server make a backup where it may, and takes it to `to`, which must be absent or empty. `staged` is the
+/// folder that the server filled; `verify` reads every blob back where it is now.
+///
+/// # Errors
+/// [`Error::Operation`] when `to` is not empty, cannot be written, or does not hold what it should.
+pub async fn take_backup(
+    staged: &Path,
+    to: &Path,
+    verify: bool,
+    progress: &(dyn Fn(BackupReport) + Send + Sync),
+) -> Result<Option<BackupReport>, Error> {
+    private_files();
+    backup::relocate(staged, to).await.map_err(|error| Error::operation("taking the backup to its place", error))?;
+    if !verify {
+        return Ok(None);
+    }
+    let (clock, random, start, directory) = (system_clock(), system_random(), Instant::now(), to.display().to_string());
+    let took = || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let tell = |report: &backup::Report| progress(backup_report(&directory, report, true, took()));
+    let report = backup::verify(to, &clock, &random, &tell).await;
+    let report = report.map_err(|error| Error::operation("verifying the backup", error))?;
+    Ok(Some(backup_report(&directory, &report, true, took())))
+}
+
+/// Removes what a server staged and nobody takes.
+///
+/// # Errors
+/// [`Error::Operation`].
+pub async fn discard_backup(staged: &Path) -> Result<(), Error> {
+    backup::discard(staged).await.map_err(|error| Error::operation("removing the staged backup", error))
+}
+
+/// A new name in the staging folder of a data directory.
+pub fn staging(data_dir: &Path) -> std::path::PathBuf {
+    let mut bytes = [0; 8];
+    system_random()(&mut bytes);
+    let name: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    data_dir.join(names::STAGING).join(name)
 }
 
 /// Adds notes about what lies in the data directory and does not belong there.
@@ -98,7 +141,7 @@ pub async fn restore(
 async fn finish_restore(config: &Config, clock: &Clock, random: &Random) -> Result<(), Error> {
     let (root, for_lock) = (config.data_dir.clone(), clock.clone());
     let data = blocking(move || DataDir::open_existing(&root, &for_lock)).await?;
-    let registry = open_registry(config, &data, clock, random).await?;
+    let registry = open_registry(config, &data, clock, random, Duration::ZERO).await?;
     let retired = retire_all(registry.db()).await;
     let closed = registry.db().clone().close().await;
     retired?;

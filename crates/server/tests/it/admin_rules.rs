@@ -238,7 +238,11 @@ async fn who_asks_and_what_runs() {
     let told = admin.ask(Route::Whoami, &[]).user("boss").send().await.expect(200).json();
     assert_eq!(told, json!({ "subject": "user:boss", "administrator": true, "credential": "basic" }));
     let info = admin.ask(Route::ServerShow, &[]).send().await.expect(200).json();
-    assert_eq!(info["database"], "sqlite");
+    let engine = match testdb::engine() {
+        testdb::Engine::Sqlite => "sqlite",
+        testdb::Engine::Postgres => "postgres",
+    };
+    assert_eq!(info["database"], engine);
     assert!(info["free_bytes"].as_u64().unwrap() > 0 && info["store"].as_str().unwrap().len() == 36, "{info}");
 }
 

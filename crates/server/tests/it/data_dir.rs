@@ -14,11 +14,12 @@ use server::serve::Running;
 use server::{Error, offline};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-struct Place(tempfile::TempDir);
+/// A folder for a data directory, and its database where that is not a file in it.
+struct Place(tempfile::TempDir, Option<testdb::Database>);
 
 impl Place {
     fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(tempfile::tempdir().unwrap(), crate::world::database())
     }
 
     fn data(&self) -> PathBuf {
@@ -27,8 +28,13 @@ impl Place {
 
     fn config(&self, settings: &[(&str, &str)]) -> Config {
         let fixed = [("PORTCULLIS_ADMIN__LISTEN", "127.0.0.1:0"), ("PORTCULLIS_OPS__LISTEN", "127.0.0.1:0")];
-        let variables: BTreeMap<_, _> =
-            fixed.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let url = self.1.as_ref().map(|database| ("PORTCULLIS_DATABASE__URL", database.url()));
+        let variables: BTreeMap<_, _> = fixed
+            .iter()
+            .chain(&url)
+            .chain(settings)
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         let flags = Flags { data_dir: Some(self.data()), listen: Some("127.0.0.1:0".to_owned()), ..Flags::default() };
         server::config::load(&flags, &Environment(variables)).unwrap()
     }
@@ -79,8 +85,10 @@ async fn the_first_start_makes_everything_and_the_next_one_keeps_it() {
     };
     assert_eq!(file, place.data().join("initial-password"));
     assert_eq!(fs::read_to_string(&file).unwrap(), format!("{password}\n"));
-    for name in
-        ["meta.db", "format.json", "keys/kek", "initial-password", "addresses.json", "admin.sock", "portcullis.lock"]
+    let database = place.1.is_none().then_some("meta.db");
+    for name in ["format.json", "keys/kek", "initial-password", "addresses.json", "admin.sock", "portcullis.lock"]
+        .into_iter()
+        .chain(database)
     {
         assert_eq!(mode(&place.data().join(name)) & 0o077, 0, "{name}");
     }
@@ -192,7 +200,9 @@ async fn a02_m06_what_is_unsafe_is_refused_before_anything_is_made() {
         assert!(!place.data().exists());
     }
     stop(place.start().await).await;
-    for (name, bad) in [("", 0o755), ("keys/kek", 0o644), ("keys", 0o755), ("meta.db", 0o640), ("blobs", 0o711)] {
+    let database = place.1.is_none().then_some(("meta.db", 0o640));
+    for (name, bad) in [("", 0o755), ("keys/kek", 0o644), ("keys", 0o755), ("blobs", 0o711)].into_iter().chain(database)
+    {
         let path = place.data().join(name);
         let good = mode(&path);
         fs::set_permissions(&path, fs::Permissions::from_mode(bad)).unwrap();

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use server::auth::{Auth, Hosts, Setup, TokenKey, TokenKeys};
 use server::config::{Config, Environment, Flags};
 use server::state::{AppState, Listener, Peer, RequestId, RulesHandle};
+use testdb::{Database, Engine, engine};
 use tower::ServiceExt;
 
 /// What most requests name as their host.
@@ -27,6 +28,7 @@ pub struct World {
     router: axum::Router,
     now: Arc<AtomicI64>,
     folder: tempfile::TempDir,
+    database: Option<Database>,
 }
 
 /// An answer, read to its end.
@@ -59,6 +61,8 @@ impl World {
         let mut variables: BTreeMap<String, String> =
             settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         variables.insert("PORTCULLIS_CONFIG".to_owned(), folder.path().join("portcullis.toml").display().to_string());
+        // The test's own process, which nothing confines.
+        variables.entry("PORTCULLIS_SANDBOX__MODE".to_owned()).or_insert_with(|| "off".to_owned());
         std::fs::write(folder.path().join("portcullis.toml"), "").unwrap();
         let flags = Flags { data_dir: Some(folder.path().join("data")), ..Flags::default() };
         let config = server::config::load(&flags, &Environment(variables)).unwrap();
@@ -77,7 +81,8 @@ impl World {
                 *byte = u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
             }
         });
-        let db = meta::Db::open_sqlite(&folder.path().join("meta.db"), clock.clone(), random.clone()).unwrap();
+        let database = database();
+        let db = open_database(folder.path(), database.as_ref(), clock.clone(), random.clone()).await;
         std::fs::create_dir(folder.path().join("blobs")).unwrap();
         let store = blobs::Blobs::open_fs(&folder.path().join("blobs")).unwrap();
         let settings = registry::Settings {
@@ -107,7 +112,7 @@ impl World {
         let metrics = server::metrics::Metrics::new();
         let state = AppState { registry, auth, rules, config: Arc::new(config), metrics, clock };
         let router = server::main_router::router(state.clone());
-        let world = Self { state, router, now, folder };
+        let world = Self { state, router, now, folder, database };
         world.user(MAINTAINER).await;
         world.grant(&format!("user:{MAINTAINER}"), "maintainer", "**").await;
         world
@@ -179,6 +184,11 @@ impl World {
     /// Where its files are.
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()
+    }
+
+    /// Where its rows are, when they are not in the folder.
+    pub fn database(&self) -> Option<&Database> {
+        self.database.as_ref()
     }
 
     /// Lets this many seconds pass.
@@ -278,6 +288,29 @@ impl World {
         let answer = self.call("GET", &format!("/token?{}", query.join("&"))).nobody().send().await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()["token"].as_str().unwrap().to_owned()
+    }
+}
+
+/// An empty database of the engine that the run is about; `None` on SQLite, where it is a file.
+pub fn database() -> Option<Database> {
+    match engine() {
+        Engine::Sqlite => None,
+        Engine::Postgres => Some(Database::create().unwrap()),
+    }
+}
+
+async fn open_database(
+    folder: &std::path::Path,
+    database: Option<&Database>,
+    clock: oci::Clock,
+    random: oci::Random,
+) -> meta::Db {
+    match database {
+        None => meta::Db::open_sqlite(&folder.join("meta.db"), clock, random).unwrap(),
+        Some(database) => {
+            let options = meta::PostgresOptions::new(meta::PostgresUrl::parse(database.url()).unwrap());
+            meta::Db::open_postgres(&options, clock, random).await.unwrap()
+        }
     }
 }
 
