@@ -1,54 +1,53 @@
 //! A docker engine of the test's own: its own data, its own socket, no network, nothing of the machine's engine.
 
-use std::fs::{self, File};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::fs;
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::Result;
 use tempfile::TempDir;
+
+use crate::containerd::{Containerd, Line};
+use crate::daemon::Daemon;
 
 /// A running `dockerd`; stopped when dropped.
 pub struct DockerEngine {
+    daemon: Daemon,
+    // After the engine, which needs it to end.
+    _containerd: Option<Containerd>,
     directory: TempDir,
-    child: Child,
 }
 
 impl DockerEngine {
-    /// Starts an engine and waits until it answers.
+    /// Starts the engine of Debian and waits until it answers.
     pub fn start() -> Result<Self> {
-        // A short path: names of sockets have at most 107 bytes, and the engine makes long ones below.
-        let directory = tempfile::Builder::new().prefix("pcd").tempdir_in("/tmp")?;
-        let log = File::create(directory.path().join("log"))?;
-        let path = |name: &str| directory.path().join(name).display().to_string();
-        let child = Command::new("dockerd")
-            .args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("pid")])
-            .args(["--config-file", &path("none.json"), "--bridge=none", "--iptables=false", "-H"])
-            .arg(format!("unix://{}", path("sock")))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("cannot start dockerd")?;
-        let mut engine = Self { directory, child };
-        engine.wait()?;
-        Ok(engine)
+        Self::run("dockerd", None)
     }
 
-    fn wait(&mut self) -> Result<()> {
-        fs::write(self.directory.path().join("none.json"), "{}")?;
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(60) {
-            let version = Command::new("docker").args(["-H", &self.socket(), "version"]).output()?;
-            if version.status.success() {
-                return Ok(());
-            }
-            if let Some(status) = self.child.try_wait()? {
-                bail!("dockerd ended: {status}\n{}", self.log());
-            }
-            std::thread::sleep(Duration::from_millis(100));
+    /// Starts the current engine, which keeps images in a containerd.
+    pub fn start_current() -> Result<Self> {
+        Self::run("dockerd2", Some(Containerd::start(Line::Current)?))
+    }
+
+    fn run(program: &str, containerd: Option<Containerd>) -> Result<Self> {
+        // A short path: names of sockets have at most 107 bytes, and the engine makes long ones below.
+        let directory = tempfile::Builder::new().prefix("pcd").tempdir_in("/tmp")?;
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        fs::write(path("none.json"), "{}")?;
+        let mut command = Command::new(program);
+        command
+            .args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("pid")])
+            .args(["--config-file", &path("none.json"), "--bridge=none", "--iptables=false", "-H"])
+            .arg(format!("unix://{}", path("sock")));
+        if let Some(containerd) = &containerd {
+            command.args(["--ip6tables=false", "--containerd", &containerd.socket()]);
         }
-        bail!("dockerd is not ready\n{}", self.log())
+        let host = format!("unix://{}", path("sock"));
+        let is_ready = || {
+            let version = Command::new("docker").args(["-H", &host, "version"]).output();
+            version.is_ok_and(|output| output.status.success())
+        };
+        let daemon = Daemon::start(command, &directory.path().join("log"), is_ready)?;
+        Ok(Self { daemon, _containerd: containerd, directory })
     }
 
     /// The value of `-H` for its clients.
@@ -58,15 +57,6 @@ impl DockerEngine {
 
     /// What the engine printed.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
-    }
-}
-
-impl Drop for DockerEngine {
-    fn drop(&mut self) {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
-        let _ = self.child.wait();
+        self.daemon.log()
     }
 }

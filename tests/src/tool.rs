@@ -71,6 +71,21 @@ impl Tool {
         self
     }
 
+    /// Its version: that of the folder where it was found, if that is named after it (a program that was built from a module
+    /// often knows only a part of its version), else the first one that it prints when run with these arguments.
+    pub fn version(&self, arguments: &[&str]) -> Result<String> {
+        let name = Path::new(&self.program).file_name().unwrap_or_default().to_string_lossy();
+        let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+            .find(|folder| folder.join(&self.program).is_file());
+        let folder = found.as_deref().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        if let Some(version) = folder.strip_prefix(&*name).and_then(|rest| rest.strip_prefix("-v")) {
+            return Ok(version.to_owned());
+        }
+        let ran = self.run(arguments)?;
+        let version = first_version(&ran.stdout).or_else(|| first_version(&ran.stderr));
+        version.map(str::to_owned).with_context(|| format!("{} names no version: {ran:?}", self.program))
+    }
+
     /// The command, not started yet.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
@@ -123,5 +138,33 @@ impl Tool {
         ensure!(!ran.status.success(), "{} {arguments:?} succeeded: {ran:#?}", self.program);
         eprintln!("  as it should: {}", ran.stderr.trim());
         Ok(ran)
+    }
+}
+
+/// The first word that begins like a version: `v1.2…` or `1.2…`.
+fn first_version(text: &str) -> Option<&str> {
+    text.split_whitespace().map(|word| word.trim_matches(['"', ',', 'v'])).find(|word| {
+        let (major, rest) = word.split_once('.').unwrap_or_default();
+        !major.is_empty()
+            && major.bytes().all(|byte| byte.is_ascii_digit())
+            && rest.starts_with(|c: char| c.is_ascii_digit())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_found_in_what_programs_print() {
+        for (printed, version) in [
+            ("skopeo version 1.9.3", Some("1.9.3")),
+            ("Client:\n  Version:  v2.4.2\n  Go version: go1.26.8", Some("2.4.2")),
+            ("buildah version 1.28.2 (image-spec 1.0.2-dev, runtime-spec 1.0.2-dev)", Some("1.28.2")),
+            ("20.10.24+dfsg1\n", Some("20.10.24+dfsg1")),
+            ("GitVersion: devel", None),
+        ] {
+            assert_eq!(first_version(printed), version, "{printed}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use anyhow::{Result, ensure};
-use portcullis_tests::{PASSWORD, Stage, Tool};
+use portcullis_tests::{PASSWORD, Stage, Tool, tried};
 use testkit::image::{self, FIVE_PLATFORMS, Recipe};
 use testkit::{Noise, Rng, layout, tar};
 
@@ -40,10 +40,20 @@ fn images_of_every_shape_go_there_and_back() -> Result<()> {
         let back = stage.text_path(&format!("{name}-back"));
         alice.run(&["pull", "--format=oci", &by_digest, &back])?;
         layout::assert_holds(&stage.path(&format!("{name}-back")), image)?;
+        alice.run(&[
+            "pull",
+            "--format=oci",
+            &stage.at(&format!("team/{name}:it")),
+            &stage.text_path(&format!("{name}-tag")),
+        ])?;
+        layout::assert_holds(&stage.path(&format!("{name}-tag")), image)?;
     }
     alice.run(&["validate", "--remote", &stage.at("team/sixty:it")])?;
     let config = alice.run(&["config", &stage.at("team/small:it")])?;
     ensure!(config.text().as_bytes() == base.blobs[0].bytes, "config: {config:?}");
+    let moved = [tried::LOGIN, tried::PUSH, tried::PULL_BY_TAG, tried::PULL_BY_DIGEST, tried::INSPECT];
+    stage.record("crane", &alice, &moved)?;
+    stage.record("crane", &alice, &[tried::PLATFORMS, tried::SIXTY_LAYERS, "an artifact with a subject"])?;
     stage.close()
 }
 
@@ -75,6 +85,7 @@ fn copies_lists_changes_and_deletes() -> Result<()> {
     alice.run(&["delete", &stage.at(&format!("team/b@{}", image.manifest.digest))])?;
     alice.fails(&["digest", &stage.at("team/b:2")])?.names_the_cause(&["404", "unknown"])?;
     stage.client("bob").assert_serves("team/a", &image)?;
+    stage.record("crane", &alice, &[tried::COPY, tried::LIST, tried::DELETE, "mutate", "index append", "validate"])?;
     stage.close()
 }
 
@@ -101,6 +112,20 @@ fn a_layer_of_one_gibibyte() -> Result<()> {
     let config = alice.run(&["config", &remote])?.json()?;
     let tar_digest = layout::digest_of_file(&archive)?;
     ensure!(config["rootfs"]["diff_ids"][0] == tar_digest.as_str(), "{config} is not of {tar_digest}");
+    stage.record("crane", &alice, &[tried::LARGE_LAYER])?;
+    stage.close()
+}
+
+#[test]
+fn a_cancelled_push_leaves_nothing() -> Result<()> {
+    let stage = Stage::hasty()?;
+    let alice = crane(&stage, "alice")?;
+    let (source, remote) = (stage.large_layout()?, stage.at("team/large:1"));
+    let push = ["push", &source, &remote];
+    stage.cancelled_push(&alice, &push, "team/large")?;
+    alice.run(&push)?;
+    stage.client("bob").assert_whole("team/large", "1")?;
+    stage.record("crane", &alice, &[tried::CANCELLED_PUSH])?;
     stage.close()
 }
 
@@ -123,6 +148,7 @@ fn refusals_name_their_cause() -> Result<()> {
     stage.tool("crane", "nobody")?.fails(&["push", &local, &remote])?.names_the_cause(&["may not see"])?;
     let tags = crane(&stage, "bob")?.run(&["ls", &stage.at("team/a")])?;
     ensure!(tags.text() == "1", "a refused push left a tag: {tags:?}");
+    stage.record("crane", &mallory, &[tried::WRONG_PASSWORD, tried::DENIED_PULL, tried::DENIED_PUSH])?;
     stage.close()
 }
 
@@ -139,5 +165,7 @@ fn trusts_an_own_authority_over_tls() -> Result<()> {
     alice.run(&["push", &stage.text_path("image"), &remote])?;
     alice.run(&["pull", "--format=oci", &remote, &stage.text_path("back")])?;
     layout::assert_holds(&stage.path("back"), &image)?;
+    let moved = [tried::LOGIN, tried::PUSH, tried::PULL_BY_TAG, tried::UNKNOWN_AUTHORITY];
+    stage.record("crane", &alice, &moved)?;
     stage.close()
 }

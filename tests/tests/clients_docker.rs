@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use anyhow::{Context, Result, ensure};
-use portcullis_tests::{DockerEngine, PASSWORD, Stage, Tool};
+use portcullis_tests::{DockerEngine, PASSWORD, Stage, Tool, tried};
 use testkit::image::{self, FIVE_PLATFORMS, Image, Recipe};
 use testkit::{Noise, Rng, layout, tar};
 
@@ -66,6 +66,11 @@ fn images_of_every_shape_go_there_and_back() -> Result<()> {
         let pulled = printed_digest(&alice.run(&["pull", &target])?.stdout)?;
         ensure!(pulled == pushed, "pushed {pushed}, pulled {pulled}");
         assert_pulled(&alice, &target, image, &pushed)?;
+        alice.run(&["image", "rm", "-f", image.blobs[0].digest.as_str()])?;
+        let by_digest = stage.at(&format!("team/{name}-copy@{pushed}"));
+        alice.run(&["pull", "-q", &by_digest])?;
+        let id = alice.run(&["image", "inspect", "-f", "{{.Id}}", &by_digest])?;
+        ensure!(id.text() == image.blobs[0].digest.as_str(), "{by_digest} has another config: {id:?}");
     }
 
     stage.client("alice").push_image("team/five", &five, "1")?;
@@ -75,6 +80,9 @@ fn images_of_every_shape_go_there_and_back() -> Result<()> {
     // This command of 20.10 knows docker's own types only: what docker pushed above.
     let inspected = alice.run(&["manifest", "inspect", "--insecure", &stage.at("team/small-copy:2")])?.json()?;
     ensure!(inspected["config"]["digest"] == images[0].1.blobs[0].digest.as_str(), "{inspected:#}");
+    let moved = [tried::LOGIN, tried::PUSH, tried::PULL_BY_TAG, tried::PULL_BY_DIGEST];
+    stage.record("docker", &alice, &moved)?;
+    stage.record("docker", &alice, &[tried::PLATFORMS, tried::SIXTY_LAYERS, tried::COPY, tried::INSPECT])?;
     stage.close()
 }
 
@@ -101,6 +109,21 @@ fn a_layer_of_one_gibibyte() -> Result<()> {
     ensure!(inspected[0]["Id"] == *id, "{inspected:#} is not {id}");
     let tar_digest = layout::digest_of_file(&archive)?;
     ensure!(inspected[0]["RootFS"]["Layers"][0] == tar_digest.as_str(), "{inspected:#} is not of {tar_digest}");
+    stage.record("docker", &alice, &[tried::LARGE_LAYER])?;
+    stage.close()
+}
+
+#[test]
+fn a_cancelled_push_leaves_nothing() -> Result<()> {
+    let (stage, engine) = (Stage::hasty()?, DockerEngine::start()?);
+    let alice = logged_in(&stage, &engine, "alice")?;
+    let remote = stage.at("team/large:1");
+    alice.run(&["import", &stage.large_layer()?, &remote])?;
+    let push = ["push", &remote];
+    stage.cancelled_push(&alice, &push, "team/large")?;
+    alice.run(&push)?;
+    stage.client("bob").assert_whole("team/large", "1")?;
+    stage.record("docker", &alice, &[tried::CANCELLED_PUSH])?;
     stage.close()
 }
 
@@ -126,5 +149,27 @@ fn refusals_name_their_cause() -> Result<()> {
     nobody.fails(&["pull", &source])?.names_the_cause(&["may not see"])?;
     let tags = stage.client("bob").send("team/a", "GET", "/v2/team/a/tags/list", &[], testkit::http::Body::None)?;
     ensure!(tags.text().contains(r#"["1"]"#), "a refused push left a tag: {tags:?}");
+    stage.record("docker", &carol, &[tried::WRONG_PASSWORD, tried::DENIED_PULL, tried::DENIED_PUSH])?;
+    stage.close()
+}
+
+/// Whether docker trusts the authority cannot be seen here: it checks no certificate on loopback.
+#[test]
+fn talks_tls() -> Result<()> {
+    let (stage, engine) = (Stage::tls()?, DockerEngine::start()?);
+    let alice = logged_in(&stage, &engine, "alice")?;
+    let archive = stage.path("layer.tar");
+    std::fs::write(&archive, tar::archive(&[("file", &Rng::announced("docker").bytes(50_000))])?)?;
+    let remote = stage.at("team/tls:1");
+    let id = alice.run(&["import", &archive.display().to_string(), &remote])?.text().to_owned();
+    let pushed = printed_digest(&alice.run(&["push", &remote])?.stdout)?;
+    alice.run(&["image", "rm", "-f", &id])?;
+    let pulled = printed_digest(&alice.run(&["pull", &remote])?.stdout)?;
+    ensure!(pulled == pushed, "pushed {pushed}, pulled {pulled}");
+    let back = alice.run(&["image", "inspect", "-f", "{{.Id}}", &remote])?;
+    ensure!(back.text() == id, "the image came back with another config: {back:?}");
+    for tried in [tried::LOGIN, tried::PUSH, tried::PULL_BY_TAG] {
+        stage.record_result("docker", &alice, tried, "passed; docker checks no certificate on loopback")?;
+    }
     stage.close()
 }

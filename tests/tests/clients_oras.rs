@@ -1,7 +1,7 @@
 //! oras: artifacts, referrers, copies with their referrers; helm and notation use the same library.
 
 use anyhow::{Context, Result, ensure};
-use portcullis_tests::{PASSWORD, Stage, Tool};
+use portcullis_tests::{PASSWORD, Stage, Tool, tried};
 use testkit::image::{self, FIVE_PLATFORMS, Image, Recipe};
 use testkit::{Rng, layout};
 
@@ -18,7 +18,11 @@ fn there_and_back(stage: &Stage, tool: &Tool, name: &str, image: &Image) -> Resu
     stage.client("bob").assert_serves(&format!("team/{name}"), image)?;
     let back = stage.text_path(&format!("{name}-back"));
     tool.run(&["cp", "--from-plain-http", "--to-oci-layout", &remote, &format!("{back}:it")])?;
-    layout::assert_holds(&stage.path(&format!("{name}-back")), image)
+    layout::assert_holds(&stage.path(&format!("{name}-back")), image)?;
+    let by_digest = stage.at(&format!("team/{name}@{}", image.manifest.digest));
+    let back = stage.text_path(&format!("{name}-digest"));
+    tool.run(&["cp", "--from-plain-http", "--to-oci-layout", &by_digest, &format!("{back}:it")])?;
+    layout::assert_holds(&stage.path(&format!("{name}-digest")), image)
 }
 
 #[test]
@@ -29,6 +33,9 @@ fn images_of_every_shape_go_there_and_back() -> Result<()> {
     there_and_back(&stage, &alice, "small", &Recipe::new().layers(rng, 2, 100_000)?.image())?;
     there_and_back(&stage, &alice, "sixty", &Recipe::new().layers(rng, 60, 20_000)?.image())?;
     there_and_back(&stage, &alice, "five", &image::index(rng, &FIVE_PLATFORMS, 50_000)?)?;
+    let moved = [tried::LOGIN, tried::PUSH, tried::PULL_BY_TAG, tried::PULL_BY_DIGEST];
+    stage.record("oras", &alice, &moved)?;
+    stage.record("oras", &alice, &[tried::PLATFORMS, tried::SIXTY_LAYERS])?;
     stage.close()
 }
 
@@ -83,6 +90,7 @@ fn artifacts_are_attached_and_discovered() -> Result<()> {
     alice.run(&["manifest", "delete", "--plain-http", "-f", &stage.at(&format!("team/app@{bill}"))])?;
     let left = alice.run(&["discover", "--plain-http", "--format", "json", &subject])?.json()?;
     ensure!(referrers(&left).len() == 1, "a deleted referrer is still listed: {left:#}");
+    stage.record("oras", &alice, &[tried::REFERRERS, "copy with referrers"])?;
     stage.close()
 }
 
@@ -111,6 +119,20 @@ fn lists_repositories_and_tags_and_deletes() -> Result<()> {
         .fails(&["manifest", "fetch", "--plain-http", &stage.at("team/a:1")])?
         .names_the_cause(&["not found", "unknown"])?;
     stage.client("bob").assert_serves("team/b/c", &image)?;
+    stage.record("oras", &alice, &[tried::LIST, tried::INSPECT, tried::DELETE, "tag"])?;
+    stage.close()
+}
+
+#[test]
+fn a_cancelled_push_leaves_nothing() -> Result<()> {
+    let stage = Stage::hasty()?;
+    let alice = oras(&stage, "alice")?;
+    let (source, remote) = (format!("{}:it", stage.large_layout()?), stage.at("team/large:1"));
+    let push = ["cp", "--from-oci-layout", "--to-plain-http", &source, &remote];
+    stage.cancelled_push(&alice, &push, "team/large")?;
+    alice.run(&push)?;
+    stage.client("bob").assert_whole("team/large", "1")?;
+    stage.record("oras", &alice, &[tried::CANCELLED_PUSH])?;
     stage.close()
 }
 
@@ -130,8 +152,16 @@ fn refusals_name_their_cause() -> Result<()> {
     oras(&stage, "bob")?.fails(&push)?.names_the_cause(&["denied"])?;
     oras(&stage, "carol")?.fails(&push)?.names_the_cause(&["name unknown", "name_unknown", "denied"])?;
     stage.tool("oras", "nobody")?.fails(&push)?.names_the_cause(&["may not see"])?;
+    let carol = oras(&stage, "carol")?;
+    let back = format!("{}:it", stage.text_path("back"));
+    carol.fails(&["cp", "--from-plain-http", "--to-oci-layout", &stage.at("team/a:1"), &back])?.names_the_cause(&[
+        "unknown",
+        "denied",
+        "not found",
+    ])?;
     let tags = oras(&stage, "bob")?.run(&["repo", "tags", "--plain-http", &stage.at("team/a")])?;
     ensure!(tags.text() == "1", "a refused push left a tag: {tags:?}");
+    stage.record("oras", &carol, &[tried::WRONG_PASSWORD, tried::DENIED_PULL, tried::DENIED_PUSH])?;
     stage.close()
 }
 
@@ -163,5 +193,7 @@ fn trusts_an_own_authority_over_tls() -> Result<()> {
     let back = format!("{}:it", stage.text_path("back"));
     alice.run(&["cp", "--to-oci-layout", "--from-plain-http=false", "--from-ca-file", &authority, &remote, &back])?;
     layout::assert_holds(&stage.path("back"), &image)?;
+    let moved = [tried::LOGIN, tried::PUSH, tried::PULL_BY_TAG, tried::UNKNOWN_AUTHORITY];
+    stage.record("oras", &alice, &moved)?;
     stage.close()
 }

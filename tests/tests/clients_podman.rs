@@ -1,7 +1,7 @@
 //! podman of Debian 12, with storage of its own for each test.
 
 use anyhow::{Context, Result, ensure};
-use portcullis_tests::{PASSWORD, Stage, Tool};
+use portcullis_tests::{PASSWORD, Stage, Tool, tried};
 use testkit::image::{self, FIVE_PLATFORMS, Recipe};
 use testkit::{Rng, tar};
 
@@ -58,6 +58,8 @@ fn images_of_every_shape_go_there_and_back() -> Result<()> {
         let manifest = stage.client("bob").assert_whole(&format!("team/{name}-copy"), &pushed)?;
         ensure!(manifest["config"]["digest"] == image.blobs[0].digest.as_str(), "{manifest:#}");
         // Someone else's storage has none of the layers.
+        bob.run(&["pull", "-q", PLAIN, &stage.at(&format!("team/{name}-copy@{pushed}"))])?;
+        bob.run(&["image", "rm", "-a", "-f"])?;
         bob.run(&["pull", "-q", PLAIN, &target])?;
         ensure!(id_of(&bob, &target)? == config, "{name} came back with another config");
         let pulled = bob.run(&["image", "inspect", &target])?.json()?;
@@ -65,6 +67,8 @@ fn images_of_every_shape_go_there_and_back() -> Result<()> {
         let config: serde_json::Value = serde_json::from_slice(&image.blobs[0].bytes)?;
         ensure!(pulled[0]["RootFS"]["Layers"] == config["rootfs"]["diff_ids"], "{pulled:#}");
     }
+    let moved = [tried::LOGIN, tried::PUSH, tried::PULL_BY_TAG, tried::PULL_BY_DIGEST, tried::SIXTY_LAYERS];
+    stage.record("podman", &alice, &moved)?;
     stage.close()
 }
 
@@ -101,6 +105,21 @@ fn indexes_searches_and_lists() -> Result<()> {
     let tags = alice.run(&search.map(|argument| argument))?;
     let listed: Vec<&str> = tags.stdout.split_whitespace().skip(2).collect();
     ensure!(listed == [stage.at("team/five").as_str(), "1"], "search --list-tags: {tags:?}");
+    stage.record("podman", &alice, &[tried::PLATFORMS, tried::COPY, tried::SEARCH, tried::LIST])?;
+    stage.close()
+}
+
+#[test]
+fn a_cancelled_push_leaves_nothing() -> Result<()> {
+    let stage = Stage::hasty()?;
+    let alice = logged_in(&stage, "alice")?;
+    let remote = stage.at("team/large:1");
+    alice.run(&["import", "-q", &stage.large_layer()?, &remote])?;
+    let push = ["push", "-q", PLAIN, &remote];
+    stage.cancelled_push(&alice, &push, "team/large")?;
+    alice.run(&push)?;
+    stage.client("bob").assert_whole("team/large", "1")?;
+    stage.record("podman", &alice, &[tried::CANCELLED_PUSH])?;
     stage.close()
 }
 
@@ -129,6 +148,7 @@ fn refusals_name_their_cause() -> Result<()> {
     let nothing = stage.text_path("nothing.json");
     std::fs::write(&nothing, "{}")?;
     bob.fails(&["push", PLAIN, "--authfile", &nothing, &source, &target])?.names_the_cause(&["may not see"])?;
+    stage.record("podman", &carol, &[tried::WRONG_PASSWORD, tried::DENIED_PULL, tried::DENIED_PUSH])?;
     stage.close()
 }
 
@@ -157,5 +177,7 @@ fn trusts_an_own_authority_over_tls() -> Result<()> {
     alice.run(&["image", "rm", "-f", &id])?;
     alice.run(&["pull", "-q", "--cert-dir", &certificates, &remote])?;
     ensure!(id_of(&alice, &remote)? == id, "the image came back with another config");
+    let moved = [tried::LOGIN, tried::PUSH, tried::PULL_BY_TAG, tried::UNKNOWN_AUTHORITY];
+    stage.record("podman", &alice, &moved)?;
     stage.close()
 }

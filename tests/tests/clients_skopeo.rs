@@ -1,7 +1,7 @@
 //! skopeo of Debian 12: no daemon, no storage of its own; copies between layouts and registries.
 
 use anyhow::{Result, ensure};
-use portcullis_tests::{PASSWORD, Stage, Tool};
+use portcullis_tests::{PASSWORD, Stage, Tool, tried};
 use testkit::image::{self, FIVE_PLATFORMS, Image, Recipe};
 use testkit::{Rng, layout};
 
@@ -44,12 +44,18 @@ fn images_of_every_shape_go_there_and_back() -> Result<()> {
         stage.client("bob").assert_serves(&format!("team/{name}"), image)?;
         copy(&alice, &remote, &format!("oci:{}:it", stage.text_path(&format!("{name}-back"))), &[])?;
         layout::assert_holds(&stage.path(&format!("{name}-back")), image)?;
+        let by_digest = stage_reference(&stage, &format!("team/{name}@{}", image.manifest.digest));
+        copy(&alice, &by_digest, &format!("oci:{}:it", stage.text_path(&format!("{name}-digest"))), &[])?;
+        layout::assert_holds(&stage.path(&format!("{name}-digest")), image)?;
         let raw = alice.run(&["inspect", "--raw", "--tls-verify=false", &remote])?;
         ensure!(raw.stdout.as_bytes() == image.manifest.bytes, "inspect --raw gives other bytes");
     }
     let inspected = alice.run(&["inspect", "--tls-verify=false", &stage_reference(&stage, "team/sixty:1")])?.json()?;
     ensure!(inspected["Digest"] == images[1].1.manifest.digest.as_str(), "inspect: {inspected}");
     ensure!(inspected["Layers"].as_array().is_some_and(|layers| layers.len() == 60), "inspect: {inspected}");
+    let moved = [tried::LOGIN, tried::PUSH, tried::PULL_BY_TAG, tried::PULL_BY_DIGEST];
+    stage.record("skopeo", &alice, &moved)?;
+    stage.record("skopeo", &alice, &[tried::PLATFORMS, tried::SIXTY_LAYERS, tried::INSPECT])?;
     stage.close()
 }
 
@@ -84,6 +90,20 @@ fn copies_lists_and_deletes() -> Result<()> {
         let file = stage.path("docker-back").join(digest.trim_start_matches("sha256:"));
         ensure!(layout::digest_of_file(&file)?.as_str() == digest, "{digest} came back with other bytes");
     }
+    stage.record("skopeo", &alice, &[tried::COPY, tried::LIST, tried::DELETE, "convert to docker's types and pull"])?;
+    stage.close()
+}
+
+#[test]
+fn a_cancelled_push_leaves_nothing() -> Result<()> {
+    let stage = Stage::hasty()?;
+    let alice = skopeo(&stage, "alice")?;
+    let (source, target) = (format!("oci:{}:it", stage.large_layout()?), stage_reference(&stage, "team/large:1"));
+    let push = ["copy", PLAIN[1], &source, &target];
+    stage.cancelled_push(&alice, &push, "team/large")?;
+    alice.run(&push)?;
+    stage.client("bob").assert_whole("team/large", "1")?;
+    stage.record("skopeo", &alice, &[tried::CANCELLED_PUSH])?;
     stage.close()
 }
 
@@ -112,6 +132,7 @@ fn refusals_name_their_cause() -> Result<()> {
         .names_the_cause(&["unknown", "denied"])?;
     let tags = stage.client("bob").send("team/a", "GET", "/v2/team/a/tags/list", &[], testkit::http::Body::None)?;
     ensure!(tags.text().contains(r#"["1"]"#), "a refused push left a tag: {tags:?}");
+    stage.record("skopeo", &carol, &[tried::WRONG_PASSWORD, tried::DENIED_PULL, tried::DENIED_PUSH])?;
     stage.close()
 }
 
@@ -131,6 +152,8 @@ fn trusts_an_own_authority_over_tls() -> Result<()> {
     alice.run(&["copy", &layout, &remote])?;
     alice.run(&["copy", &remote, &format!("oci:{}:it", stage.text_path("back"))])?;
     layout::assert_holds(&stage.path("back"), &image)?;
+    let moved = [tried::LOGIN, tried::PUSH, tried::PULL_BY_TAG, tried::UNKNOWN_AUTHORITY];
+    stage.record("skopeo", &alice, &moved)?;
     stage.close()
 }
 

@@ -12,6 +12,7 @@ use crate::process::{output, run};
 /// Packages and what needs them.
 const PACKAGES: &[&str] = &[
     "ca-certificates", // Go, to fetch modules
+    "g++",             // libFuzzer
     "skopeo",
     "podman",
     "docker.io",
@@ -26,8 +27,11 @@ const PACKAGES: &[&str] = &[
     "busybox-static", // what images hold
     "nginx-light",
     "haproxy", // reverse proxies
+    "curl",    // single requests over TLS and HTTP/2
+    "gnupg",   // signed charts
     "postgresql",
     "pgbouncer",
+    "docker-compose",
 ];
 
 /// A program of a Go module.

@@ -4,8 +4,11 @@
 
 mod crate_rules;
 mod engines;
+mod fuzz;
+mod image;
 mod install;
 mod mutation;
+mod packed;
 mod part;
 mod postgres;
 mod process;
@@ -27,6 +30,8 @@ cargo xtask test --only P   one part, with what it needs; may be repeated
 cargo xtask parts           list the parts
 cargo xtask verify          what is too long for each run; writes docs/verify.md
 cargo xtask mutation        only that part of it: is each authorization call needed?
+cargo xtask fuzz            every fuzz target for an hour; --seconds N, --target T; writes docs/fuzz.md
+cargo xtask image           the static binary, and target/image for `docker build`
 cargo xtask postgres C…     run a command with a PostgreSQL server for its tests; --pgbouncer in front: by way of that
 cargo xtask style           the rules of CONTRIBUTING.md that a program can check
 cargo xtask generate        rewrite the generated pages";
@@ -50,6 +55,8 @@ fn run(arguments: &[&str]) -> Result<bool> {
         ["test", rest @ ..] => part::test(&root, &part::Selection::parse(rest)?),
         ["verify"] => verify::run_all(&root),
         ["mutation"] => Ok(mutation::run(&root)?.iter().all(|mutant| mutant.verdict == mutation::Verdict::Caught)),
+        ["fuzz", rest @ ..] => fuzz::run_all(&root, &fuzz::Options::parse(rest)?),
+        ["image"] => image::prepare_and_tell(&root),
         ["postgres", command @ ..] => postgres::with_server(&root, command),
         ["style"] => style::check(&root).map(|()| true),
         ["generate"] => {

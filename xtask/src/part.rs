@@ -10,7 +10,7 @@ use testdb::Engine;
 use crate::engines::{self, Pair};
 use crate::postgres::Servers;
 use crate::process::{self, Count, cargo};
-use crate::{install, quirks, security_cases, style};
+use crate::{fuzz, image, install, quirks, security_cases, style};
 
 /// Where a part runs.
 pub struct Scene {
@@ -74,7 +74,8 @@ const fn quick(name: &'static str, about: &'static str, run: fn(&Scene) -> Resul
 const WITH_ROWS: [&str; 4] = ["meta", "registry", "server", "portcullis"];
 
 /// Packages that `--quick` tests: the libraries and the router, all in process.
-const QUICK_PACKAGES: [&str; 8] = ["oci", "policy", "blobs", "meta", "registry", "api", "server", "xtask"];
+const QUICK_PACKAGES: [&str; 9] =
+    ["oci", "policy", "blobs", "meta", "registry", "api", "server", "xtask", "portcullis-fuzz"];
 
 const PARTS: &[Part] = &[
     quick("format", "cargo fmt --check", |s| checked(cargo(&s.root, &["fmt", "--all", "--check"]))),
@@ -89,7 +90,9 @@ const PARTS: &[Part] = &[
     part("unit", "cargo test of every crate without a database", Need::Database, |s| {
         let mut command = cargo(&s.root, &["test", "--workspace", "--no-fail-fast", "--exclude", "portcullis-tests"]);
         command.args(WITH_ROWS.iter().flat_map(|package| ["--exclude", package]));
-        process::run_tests(&mut command)
+        let crates = process::run_tests(&mut command)?;
+        let own = process::run_tests(&mut cargo(&s.root, &["test", "-p", "portcullis-tests", "--lib"]))?;
+        Ok(crates.plus(own))
     }),
     both("rows", "cargo test of meta, registry, server and the commands", Need::Database, |s| {
         with_rows(s, &WITH_ROWS.map(|package| ["-p", package]).concat())
@@ -111,10 +114,36 @@ const PARTS: &[Part] = &[
         |s| built(s, "conformance"),
     ),
     both("skopeo", "skopeo of Debian", Need::Tools, |s| built(s, "clients_skopeo")),
-    both("podman", "podman of Debian", Need::Tools, |s| built(s, "clients_podman")),
-    both("docker", "docker engine of Debian, a layer of 1 GiB", Need::Tools, |s| built(s, "clients_docker")),
+    part("podman", "podman of Debian", Need::Tools, |s| built(s, "clients_podman")),
+    part("docker", "docker engine of Debian, a layer of 1 GiB", Need::Tools, |s| built(s, "clients_docker")),
     both("crane", "crane, a layer of 1 GiB", Need::Tools, |s| built(s, "clients_crane")),
+    part("docker-next", "current docker engine with its containerd store", Need::Tools, |s| {
+        built(s, "clients_docker_next")
+    }),
+    part("containerd", "containerd of Debian and containerd 2, each by its ctr", Need::Tools, |s| {
+        built(s, "clients_containerd")
+    }),
+    part("proxies", "nginx and haproxy in front, as docs/guide/proxies.md says", Need::Tools, |s| built(s, "proxies")),
+    part("http2", "HTTP/2: who speaks it, and many streams on one connection", Need::Tools, |s| built(s, "http2")),
     both("oras", "oras: artifacts and referrers", Need::Tools, |s| built(s, "clients_oras")),
+    part("container", "the static binary in an image from scratch, as docs/guide/docker.md says", Need::Tools, |s| {
+        let folder = image::prepare(&s.root)?.display().to_string();
+        built_with(s, "container", &[("PORTCULLIS_IMAGE", &folder)])
+    }),
+    part("regctl", "regctl: copies with referrers, deletes tags, waits as it is told", Need::Tools, |s| {
+        built(s, "clients_regctl")
+    }),
+    part("helm", "helm 3 and 4: charts, versions from tags, provenance", Need::Tools, |s| built(s, "clients_helm")),
+    part("cosign", "cosign with a local key: signatures as referrers and as tags", Need::Tools, |s| {
+        built(s, "clients_cosign")
+    }),
+    part("buildah", "buildah of Debian", Need::Tools, |s| built(s, "clients_buildah")),
+    part("buildkit", "buildctl with buildkitd: attestations, caches", Need::Tools, |s| built(s, "clients_buildkit")),
+    part("umoci", "layouts of umoci, moved by skopeo", Need::Tools, |s| built(s, "clients_umoci")),
+    part("lazy", "lazy pullers: their ranges, zstd:chunked", Need::Tools, |s| built(s, "clients_lazy")),
+    part("client-report", "docs/reference/clients.md is what the clients of this run did", Need::Tools, |s| {
+        built(s, "client_report")
+    }),
     both("kill", "kill -9 at random moments", Need::Binary, |s| built(s, "crash_kill")),
     both(
         "power-cut",
@@ -122,6 +151,10 @@ const PARTS: &[Part] = &[
         Need::Tools,
         |s| power_cut(s, &[]),
     ),
+    part("disk", "full, read-only, failing, silent disks; damaged files", Need::Tools, |s| {
+        let tests = ["disk_full", "disk_faults", "disk_silent", "disk_damage"];
+        tests.iter().try_fold(Count::default(), |count, test| Ok(count.plus(built(s, test)?)))
+    }),
     Part {
         engines: Engines::Postgres,
         ..part("postgres", "PostgreSQL killed, restarted, cut off and hung in mid-push; migration", Need::Tools, |s| {
@@ -131,6 +164,7 @@ const PARTS: &[Part] = &[
     part("memory", "256 MiB: a blob of 4 GiB, 100,000 tags, 500 manifests at once", Need::Binary, |s| {
         built(s, "memory")
     }),
+    part("fuzz", "every fuzz target for 15 s", Need::Nothing, fuzz::short),
 ];
 
 /// Which parts to run.
@@ -160,6 +194,10 @@ impl Selection {
             bail!("no such part: {name}; cargo xtask parts lists them");
         }
         Ok(selection)
+    }
+
+    fn is_everything(&self) -> bool {
+        !self.quick && self.only.is_empty()
     }
 
     fn runs(&self) -> Vec<Run> {
@@ -241,6 +279,10 @@ struct Done {
 pub fn test(root: &Path, selection: &Selection) -> Result<bool> {
     let runs = selection.runs();
     let mut done: Vec<Done> = Vec::new();
+    if selection.is_everything() {
+        // Rows of files of tests that are no longer there.
+        let _ = std::fs::remove_dir_all(target_folder(root).join("client-report"));
+    }
     let mut tools = Vec::new();
     if runs.iter().any(|run| run.part.need == Need::Tools) {
         done.push(timed("install", None, || {
@@ -363,24 +405,35 @@ pub fn built_with(scene: &Scene, test: &str, environment: &[(&str, &str)]) -> Re
     let mut command = cargo(&scene.root, &["test", "-p", "portcullis-tests", "--test", test]);
     command.args(["--", "--test-threads=1", "--nocapture"]).args(engines::left_out(scene.engine));
     command.env("PATH", process::path_with(&scene.tools)?).env("RUST_LIB_BACKTRACE", "0");
+    command.env("PORTCULLIS_CLIENT_REPORT", rows_folder(scene, test)?);
     command.envs(environment.iter().copied());
     command.envs(scene.variables.iter().map(|(name, value)| (name, value)));
     process::run_tests(&mut command)
 }
 
+/// Where the rows of a file of client tests go: a folder of its own, so that running it again replaces its rows and no others.
+fn rows_folder(scene: &Scene, test: &str) -> Result<PathBuf> {
+    let folder = target_folder(&scene.root).join("client-report").join(test);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    Ok(folder)
+}
+
 /// The power cuts need a second program, whose syncs are compiled out: a debug build, since most of it is there already.
 pub fn power_cut(scene: &Scene, environment: &[(&str, &str)]) -> Result<Count> {
     process::run(&mut cargo(&scene.root, &["build", "-p", "portcullis", "--features", "no-sync"]))?;
-    let folder = target(&scene.root).join("no-sync");
+    let folder = target_folder(&scene.root).join("no-sync");
     std::fs::create_dir_all(&folder)?;
     let unsafe_binary = folder.join("portcullis");
-    std::fs::copy(target(&scene.root).join("debug/portcullis"), &unsafe_binary)?;
+    std::fs::copy(target_folder(&scene.root).join("debug/portcullis"), &unsafe_binary)?;
     let unsafe_binary = unsafe_binary.display().to_string();
     let mut environment = environment.to_vec();
     environment.push(("PORTCULLIS_NO_SYNC_BIN", &unsafe_binary));
     built_with(scene, "power_cut", &environment)
 }
 
-fn target(root: &Path) -> PathBuf {
+/// Where cargo builds.
+pub fn target_folder(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }

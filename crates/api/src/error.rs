@@ -113,6 +113,8 @@ codes! {
     JobNotFound = "job_not_found", 404;
     /// The address exists and does not take this method; `Allow` lists those that it takes.
     MethodNotAllowed = "method_not_allowed", 405;
+    /// The server runs with `server.mode = "read-only"` and changes nothing; `Allow` lists what it takes there.
+    ReadOnly = "read_only", 405;
     /// A user or a robot has that name already.
     NameTaken = "name_taken", 409;
     /// The same grant is there already; `details.id` is its id.

@@ -46,6 +46,15 @@ macro_rules! routes {
                 match self { $(Self::$variant => $path,)+ }
             }
 
+            /// Whether a server in read-only mode refuses it: all but reads, logins, and jobs that leave the registry as it is.
+            pub fn is_change(self) -> bool {
+                let leaves_it = matches!(
+                    self,
+                    Self::SessionCreate | Self::SessionRefresh | Self::BackupCreate | Self::BackupVerify | Self::FsckRun
+                );
+                self.method() != Method::Get && !leaves_it
+            }
+
             /// The name of the variant.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => stringify!($variant),)+ }

@@ -24,6 +24,8 @@ pub struct ServerInfo {
     pub database: String,
     /// `fs`.
     pub storage: String,
+    /// `read-write` or `read-only` (`server.mode`).
+    pub mode: String,
     /// Free bytes in the store; null when that cannot be told.
     pub free_bytes: Option<u64>,
 }
@@ -33,6 +35,9 @@ pub struct ServerInfo {
 pub struct Readiness {
     /// All checks are `ok`.
     pub ready: bool,
+    /// `read-write`, or `read-only`: then pushes are refused, and it is ready to serve pulls. Null when it is not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
     /// The state of each part: `ok` or what is the matter.
     pub checks: BTreeMap<String, String>,
 }

@@ -71,6 +71,12 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The disk has not answered in time. What was begun may still come to its end.
+    #[error("the disk of the blobs has not answered {op} in time")]
+    Silent {
+        /// The system call.
+        op: &'static str,
+    },
     /// The thread that worked on the file has panicked or the process is shutting down.
     #[error("the work on the store was cut off")]
     Stopped,

@@ -4,16 +4,18 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use oci::{Algorithm, Digest, Hasher, Timestamp};
-use rustix::fs::OFlags;
+use rustix::fs::{Access, OFlags, StatVfs, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use crate::faults::Faults;
+use crate::lane::Lane;
 use crate::room::Room;
 use crate::source::read_at;
-use crate::{Damage, Entry, Error, Key, OpenFile, READ_MAX, Writer};
+use crate::{Damage, Entry, Error, Key, OpenFile, READ_MAX, ReadFile, Writer};
 
 /// A store on the local disk. Clones are the same store.
 #[derive(Clone, Debug)]
@@ -26,6 +28,15 @@ struct Inner {
     root: PathBuf,
     faults: Faults,
     room: Room,
+    lane: Lane,
+    beside: OnceLock<Beside>,
+}
+
+/// Another disk that a push fills.
+#[derive(Debug)]
+struct Beside {
+    path: PathBuf,
+    keep: u64,
 }
 
 impl Fs {
@@ -51,7 +62,8 @@ impl Fs {
             }
         }
         sync_directory(root)?;
-        Ok(Self { inner: Arc::new(Inner { root: root.to_owned(), faults, room: Room::default() }) })
+        let (room, lane) = (Room::default(), Lane::default());
+        Ok(Self { inner: Arc::new(Inner { root: root.to_owned(), faults, room, lane, beside: OnceLock::new() }) })
     }
 
     pub(crate) fn path(&self, key: &Key) -> PathBuf {
@@ -65,12 +77,12 @@ impl Fs {
 
     pub(crate) async fn writer(&self, key: &Key, offset: u64, hashers: Vec<Hasher>) -> Result<Writer, Error> {
         let (fs, key) = (self.clone(), key.clone());
-        blocking(move || Writer::open(fs, &key, offset, hashers)).await
+        self.inner.lane.run("open", move || Writer::open(fs, &key, offset, hashers)).await
     }
 
     pub(crate) async fn open_file(&self, key: &Key, size: Option<u64>) -> Result<OpenFile, Error> {
         let (fs, key) = (self.clone(), key.clone());
-        blocking(move || fs.open_now(&key, size)).await
+        self.inner.lane.run("open", move || fs.open_now(&key, size)).await
     }
 
     fn open_now(&self, key: &Key, expected: Option<u64>) -> Result<OpenFile, Error> {
@@ -89,31 +101,38 @@ impl Fs {
         if let Some(expected) = expected.filter(|expected| *expected != actual) {
             return Err(Error::Damaged { path, damage: Damage::Size { expected, actual } });
         }
-        Ok(OpenFile { file: Arc::new(file), size: actual, mtime_ns: mtime_ns(&metadata) })
+        let file = ReadFile::new(file, self.inner.lane.clone());
+        Ok(OpenFile { file, size: actual, mtime_ns: mtime_ns(&metadata) })
     }
 
     pub(crate) async fn hash(&self, key: &Key, algorithms: &[Algorithm]) -> Result<(u64, Vec<Digest>), Error> {
         let (fs, key) = (self.clone(), key.clone());
         let mut hashers: Vec<Hasher> = algorithms.iter().copied().map(Hasher::new).collect();
-        blocking(move || {
-            let OpenFile { file, size, .. } = fs.open_now(&key, None)?;
-            let mut offset = 0;
-            while offset < size {
-                let length = (size - offset).min(READ_MAX);
-                let path = fs.path(&key);
-                fs.check("pread", &path)?;
-                let bytes = read_at(&file, offset, length).map_err(|error| Error::io("pread", &path, error))?;
-                hashers.iter_mut().for_each(|hasher| hasher.update(&bytes));
-                offset += length;
-            }
-            Ok((size, hashers.into_iter().map(Hasher::finish).collect()))
-        })
-        .await
+        let OpenFile { file, size, .. } = self.open_file(&key, None).await?;
+        let (path, mut offset) = (fs.path(&key), 0);
+        // A call for each piece: a large file takes long on a disk that is well.
+        while offset < size {
+            let (fs, file, path) = (fs.clone(), file.clone(), path.clone());
+            let length = (size - offset).min(READ_MAX);
+            hashers = self
+                .inner
+                .lane
+                .run("pread", move || {
+                    fs.check("pread", &path)?;
+                    let bytes =
+                        read_at(file.file(), offset, length).map_err(|error| Error::io("pread", &path, error))?;
+                    hashers.iter_mut().for_each(|hasher| hasher.update(&bytes));
+                    Ok(hashers)
+                })
+                .await?;
+            offset += length;
+        }
+        Ok((size, hashers.into_iter().map(Hasher::finish).collect()))
     }
 
     pub(crate) async fn delete(&self, key: &Key) -> Result<(), Error> {
         let (fs, path) = (self.clone(), self.path(key));
-        blocking(move || fs.unlink(&path)).await
+        self.inner.lane.run("unlink", move || fs.unlink(&path)).await
     }
 
     pub(crate) fn unlink(&self, path: &Path) -> Result<(), Error> {
@@ -121,6 +140,10 @@ impl Fs {
         match std::fs::remove_file(path) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            // Not made by the store. One with something in it is left to whoever made it.
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                std::fs::remove_dir(path).map_err(|error| Error::io("rmdir", path, error))
+            }
             Err(error) => Err(Error::io("unlink", path, error)),
         }
     }
@@ -174,7 +197,7 @@ impl Fs {
         let (fs, key, destination) = (self.clone(), key.clone(), destination.to_owned());
         blocking(move || {
             let source = fs.open_now(&key, None)?;
-            fs.link_or_copy(&fs.path(&key), &source.file, &destination)
+            fs.link_or_copy(&fs.path(&key), source.file.file(), &destination)
         })
         .await
     }
@@ -205,28 +228,86 @@ impl Fs {
         copy(file, to).map_err(|error| Error::io("copy", to, error))
     }
 
-    pub(crate) fn keep_free(&self, bytes: u64) -> Result<(), Error> {
-        let stat = self.statvfs()?;
-        self.inner.room.keep(bytes.min(stat.f_blocks.saturating_mul(stat.f_frsize) / 20));
+    pub(crate) fn keep_free(&self, bytes: u64, beside: &Path) -> Result<(), Error> {
+        let share = |disk: StatVfs| bytes.min(disk.f_blocks.saturating_mul(disk.f_frsize) / 20);
+        let device = |path: &Path| std::fs::metadata(path).map(|found| found.dev());
+        let failed = |error| Error::io("stat", beside, error);
+        if device(&self.inner.root).map_err(failed)? != device(beside).map_err(failed)? {
+            let other = Beside { path: beside.to_owned(), keep: share(statvfs(beside)?) };
+            // Set once, when the store is opened.
+            let _ = self.inner.beside.set(other);
+        }
+        self.inner.room.keep(share(self.statvfs()?));
         Ok(())
+    }
+
+    /// What writers may count on: nothing, where the other disk has too little left.
+    fn room(&self) -> Result<u64, Error> {
+        if let Some(Beside { path, keep }) = self.inner.beside.get()
+            && free(statvfs(path)?) < *keep
+        {
+            return Ok(0);
+        }
+        self.free_bytes()
     }
 
     /// Whether so many bytes may be written at `path`.
     pub(crate) fn take_room(&self, path: &Path, bytes: u64) -> Result<(), Error> {
-        self.inner.room.take(path, bytes, || self.free_bytes())
+        self.inner.room.take(path, bytes, || self.room())
     }
 
-    pub(crate) fn admit(&self) -> Result<(), Error> {
-        self.take_room(&self.inner.root, 0)
+    /// Looks at the disk on another thread: one that is silent must not hold who asks.
+    pub(crate) async fn admit(&self) -> Result<(), Error> {
+        if self.inner.room.has_plenty() {
+            return Ok(());
+        }
+        let fs = self.clone();
+        self.inner.lane.run("statvfs", move || fs.take_room(&fs.inner.root, 0)).await
+    }
+
+    pub(crate) async fn ready(&self) -> Result<(), Error> {
+        let fs = self.clone();
+        let look = move || {
+            let root = &fs.inner.root;
+            let disk = fs.statvfs()?;
+            let read_only = disk.f_flag.contains(StatVfsMountFlags::RDONLY);
+            let wrong = |errno: Errno| Error::io("access", root, errno.into());
+            if read_only {
+                return Err(wrong(Errno::ROFS));
+            }
+            rustix::fs::access(root, Access::WRITE_OK | Access::EXEC_OK).map_err(wrong)?;
+            // Without inodes no file comes to be; file systems that make them as needed count none.
+            if disk.f_files > 0 && disk.f_favail == 0 {
+                return Err(wrong(Errno::NOSPC));
+            }
+            fs.take_room(root, 0)
+        };
+        self.inner.lane.run("access", look).await
+    }
+
+    pub(crate) fn set_timeout(&self, timeout: Duration) {
+        self.inner.lane.set_timeout(timeout);
+    }
+
+    pub(crate) fn lane(&self) -> &Lane {
+        &self.inner.lane
     }
 
     pub(crate) fn free_bytes(&self) -> Result<u64, Error> {
-        self.statvfs().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+        self.statvfs().map(free)
     }
 
-    fn statvfs(&self) -> Result<rustix::fs::StatVfs, Error> {
-        rustix::fs::statvfs(&self.inner.root).map_err(|error| Error::io("statvfs", &self.inner.root, error.into()))
+    fn statvfs(&self) -> Result<StatVfs, Error> {
+        statvfs(&self.inner.root)
     }
+}
+
+fn statvfs(path: &Path) -> Result<StatVfs, Error> {
+    rustix::fs::statvfs(path).map_err(|error| Error::io("statvfs", path, error.into()))
+}
+
+fn free(disk: StatVfs) -> u64 {
+    disk.f_bavail.saturating_mul(disk.f_frsize)
 }
 
 /// A synced copy with the modification time of the original, by which a reader knows that it need not hash it.
@@ -274,7 +355,7 @@ pub(crate) fn open_error(key: &Key, path: &Path, error: io::Error) -> Error {
     }
 }
 
-/// Runs blocking work on the pool made for it.
+/// Runs work that takes as long as it takes on the pool made for it: nobody waits for it but who keeps the store in order.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {

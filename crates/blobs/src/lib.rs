@@ -11,6 +11,7 @@ mod error;
 mod faults;
 mod fs;
 mod key;
+mod lane;
 mod room;
 mod source;
 mod store;
@@ -24,7 +25,7 @@ pub use error::{Damage, Error};
 pub use faults::Faults;
 pub use fs::{Fs, sync_directory};
 pub use key::Key;
-pub use source::{READ_MAX, Source, read_chunk};
+pub use source::{READ_MAX, ReadFile, Source, read_chunk};
 pub use store::{Blobs, Entry, OpenFile};
 pub use writer::{PIECE, Writer, Written};
 

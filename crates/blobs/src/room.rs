@@ -33,6 +33,15 @@ impl Room {
         *state = State { keep: bytes, ..State::default() };
     }
 
+    /// Whether there is much more than what is kept, as far as is known without looking.
+    pub(crate) fn has_plenty(&self) -> bool {
+        // Held while the disk is looked at.
+        let Ok(state) = self.0.try_lock() else { return false };
+        let recent = state.measured.is_some_and(|at| at.elapsed() < GOOD_FOR);
+        let left = state.free.saturating_sub(state.written);
+        state.keep == 0 || recent && left >= state.keep.saturating_add(NEAR)
+    }
+
     /// Takes account of `bytes` that are about to be written, or refuses them. Measures now and then, and always before it
     /// refuses, so that space that was freed is used at once.
     pub(crate) fn take(

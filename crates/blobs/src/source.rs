@@ -7,8 +7,36 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::Error;
+use crate::lane::Lane;
+
 /// The most that [`read_chunk`] reads at once.
 pub const READ_MAX: u64 = 1 << 20;
+
+/// A file open for reading. Clones are the same; its position is never used.
+#[derive(Clone, Debug)]
+pub struct ReadFile {
+    file: Arc<File>,
+    lane: Lane,
+}
+
+impl ReadFile {
+    pub(crate) fn new(file: File, lane: Lane) -> Self {
+        Self { file: Arc::new(file), lane }
+    }
+
+    /// The file itself.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+/// A file of no store.
+impl From<File> for ReadFile {
+    fn from(file: File) -> Self {
+        Self::new(file, Lane::default())
+    }
+}
 
 /// Where the bytes of an answer come from.
 #[derive(Clone, Debug)]
@@ -17,8 +45,8 @@ pub enum Source {
     Inline(Bytes),
     /// `length` bytes of an open file from `offset` on.
     File {
-        /// The file, open for reading. Its position is never used.
-        file: Arc<File>,
+        /// The file.
+        file: ReadFile,
         /// Where the bytes begin.
         offset: u64,
         /// How many there are.
@@ -43,7 +71,7 @@ impl Source {
             // Both fit in a usize, for they are at most the length of something in memory.
             Self::Inline(bytes) => Self::Inline(bytes.slice(start as usize..end as usize)),
             Self::File { file, offset, .. } => {
-                Self::File { file: Arc::clone(file), offset: offset + start, length: end - start }
+                Self::File { file: file.clone(), offset: offset + start, length: end - start }
             }
         }
     }
@@ -51,10 +79,15 @@ impl Source {
 
 /// Reads `length` bytes (at most [`READ_MAX`]) at `offset`, on the blocking pool.
 ///
-/// `UnexpectedEof` when the file has become shorter: the answer under way must then be cut off, not padded.
-pub async fn read_chunk(file: &Arc<File>, offset: u64, length: u64) -> io::Result<Bytes> {
-    let file = Arc::clone(file);
-    tokio::task::spawn_blocking(move || read_at(&file, offset, length.min(READ_MAX))).await.map_err(io::Error::other)?
+/// `UnexpectedEof` when the file has become shorter: the answer under way must then be cut off, not padded. `TimedOut` when
+/// the disk is silent.
+pub async fn read_chunk(file: &ReadFile, offset: u64, length: u64) -> io::Result<Bytes> {
+    let on_thread = file.clone();
+    let read = move || Ok(read_at(&on_thread.file, offset, length.min(READ_MAX)));
+    file.lane.run("pread", read).await.unwrap_or_else(|error| match error {
+        Error::Silent { .. } => Err(io::Error::new(io::ErrorKind::TimedOut, error)),
+        other => Err(io::Error::other(other)),
+    })
 }
 
 pub(crate) fn read_at(file: &File, offset: u64, length: u64) -> io::Result<Bytes> {
@@ -82,8 +115,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
         std::fs::write(&path, b"0123456789").unwrap();
-        let file = Arc::new(File::open(&path).unwrap());
-        let whole = Source::File { file: Arc::clone(&file), offset: 0, length: 10 };
+        let file = ReadFile::from(File::open(&path).unwrap());
+        let whole = Source::File { file: file.clone(), offset: 0, length: 10 };
         let Source::File { offset, length, .. } = whole.slice(2..8).slice(1..100) else { panic!() };
         assert_eq!((offset, length), (3, 5));
         assert_eq!(&read_chunk(&file, offset, length).await.unwrap()[..], b"34567");

@@ -1,12 +1,11 @@
 //! The store as its callers see it: one type over the kinds of stores.
 
-use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
+use std::time::Duration;
 
 use oci::{Algorithm, Digest, Hasher, Timestamp};
 
-use crate::{Error, Fs, Key, Writer};
+use crate::{Error, Fs, Key, ReadFile, Writer};
 
 /// Where the bytes are kept. Clones are the same store.
 #[derive(Clone, Debug)]
@@ -19,7 +18,7 @@ pub enum Blobs {
 #[derive(Clone, Debug)]
 pub struct OpenFile {
     /// The file.
-    pub file: Arc<File>,
+    pub file: ReadFile,
     /// Its length in bytes.
     pub size: u64,
     /// When it was last written, in nanoseconds since the epoch. If that is not what was recorded, hash it first.
@@ -114,17 +113,32 @@ impl Blobs {
     }
 
     /// From now on writers leave so many bytes of the disk free, at most a twentieth of it: beyond that they fail as on a
-    /// full disk. 0 is no limit, which is what a store begins with.
-    pub fn keep_free(&self, bytes: u64) -> Result<(), Error> {
+    /// full disk. 0 is no limit, which is what a store begins with. The same holds for the disk of `beside`, where that is
+    /// another one: what a push writes there has to fit as well.
+    pub fn keep_free(&self, bytes: u64, beside: &Path) -> Result<(), Error> {
         match self {
-            Self::Fs(fs) => fs.keep_free(bytes),
+            Self::Fs(fs) => fs.keep_free(bytes, beside),
         }
     }
 
     /// [`Error::Full`] when writers would be refused. Cheap: looks at the disk once a second.
-    pub fn admit(&self) -> Result<(), Error> {
+    pub async fn admit(&self) -> Result<(), Error> {
         match self {
-            Self::Fs(fs) => fs.admit(),
+            Self::Fs(fs) => fs.admit().await,
+        }
+    }
+
+    /// Why nothing can be written at present, if so. Writes nothing.
+    pub async fn ready(&self) -> Result<(), Error> {
+        match self {
+            Self::Fs(fs) => fs.ready().await,
+        }
+    }
+
+    /// From now on a call that the disk does not answer within this time fails with [`Error::Silent`]. A minute unless set.
+    pub fn set_timeout(&self, timeout: Duration) {
+        match self {
+            Self::Fs(fs) => fs.set_timeout(timeout),
         }
     }
 

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use oci::Hasher;
 use rustix::fs::Advice;
-use tokio::task::JoinHandle;
 
-use crate::fs::{Fs, blocking, flags, mtime_ns, open_error, sync};
+use crate::fs::{Fs, flags, mtime_ns, open_error, sync};
+use crate::lane::{Call, Lane};
 use crate::{Damage, Error, Key};
 
 /// Bytes of a piece. An upload holds two of them: the one being gathered and the one being written. A thread is held
@@ -26,6 +26,7 @@ const WRITEBACK: u64 = 8 << 20;
 pub struct Writer {
     buffer: Vec<u8>,
     offset: u64,
+    lane: Lane,
     state: State,
 }
 
@@ -41,8 +42,8 @@ pub struct Written {
 
 enum State {
     Idle(Box<Work>),
-    Busy(JoinHandle<Piece>),
-    /// The thread that held the work has panicked.
+    Busy(Call<Piece>),
+    /// The thread that held the work has panicked, or is held by a silent disk.
     Gone,
 }
 
@@ -56,6 +57,8 @@ struct Work {
     /// Bytes in the file that `hashers` have seen.
     written: u64,
     hinted: u64,
+    /// Bytes since the last sync.
+    unsynced: u64,
     /// The name of the file may not be on the disk yet.
     new_name: bool,
     /// Something was changed since the last sync. An upload that only opens its file in order to be finished has
@@ -100,12 +103,13 @@ impl Writer {
             return Err(Error::Damaged { path, damage: Damage::Size { expected: offset, actual } });
         }
         let new_name = offset == 0;
-        let (written, hinted) = (offset, offset);
-        let mut work = Work { fs, path, file, hashers, written, hinted, new_name, dirty: new_name, failed: false };
+        let (written, hinted, unsynced, lane) = (offset, offset, 0, fs.lane().clone());
+        let dirty = new_name;
+        let mut work = Work { fs, path, file, hashers, written, hinted, unsynced, new_name, dirty, failed: false };
         if actual > offset {
             work.cut()?;
         }
-        Ok(Self { buffer: Vec::new(), offset, state: State::Idle(Box::new(work)) })
+        Ok(Self { buffer: Vec::new(), offset, lane, state: State::Idle(Box::new(work)) })
     }
 
     /// Where the next byte goes: the end of everything taken in.
@@ -152,7 +156,9 @@ impl Writer {
         // An error of a write was reported when it came up, or is the reason for this call.
         let _ = self.settle().await;
         match std::mem::replace(&mut self.state, State::Gone) {
-            State::Idle(work) => blocking(move || (*work).finish()).await,
+            State::Idle(work) => {
+                self.lane.begin("fdatasync", work.unsynced, move || (*work).finish()).await?.wait().await?
+            }
             _ => Err(Error::Stopped),
         }
     }
@@ -163,10 +169,11 @@ impl Writer {
         let buffer = std::mem::replace(&mut self.buffer, spare.unwrap_or_default());
         match std::mem::replace(&mut self.state, State::Gone) {
             State::Idle(mut work) => {
-                self.state = State::Busy(tokio::task::spawn_blocking(move || {
+                let piece = move || {
                     let result = work.piece(&buffer);
                     Piece { work, buffer, result }
-                }));
+                };
+                self.state = State::Busy(self.lane.begin("pwrite", 0, piece).await?);
                 Ok(())
             }
             _ => Err(Error::Stopped),
@@ -175,20 +182,20 @@ impl Writer {
 
     /// Waits for the piece under way and gives its buffer back, emptied. Safe to be cancelled.
     async fn settle(&mut self) -> Result<Option<Vec<u8>>, Error> {
-        let handle = match &mut self.state {
-            State::Busy(handle) => handle,
+        let call = match &mut self.state {
+            State::Busy(call) => call,
             State::Idle(work) if !work.failed => return Ok(None),
             _ => return Err(Error::Stopped),
         };
-        match handle.await {
+        match call.wait().await {
             Ok(Piece { work, mut buffer, result }) => {
                 self.state = State::Idle(work);
                 buffer.clear();
                 result.map(|()| Some(buffer))
             }
-            Err(_) => {
+            Err(error) => {
                 self.state = State::Gone;
-                Err(Error::Stopped)
+                Err(error)
             }
         }
     }
@@ -210,6 +217,7 @@ impl Work {
         }
         self.hashers.iter_mut().for_each(|hasher| hasher.update(bytes));
         self.written += bytes.len() as u64;
+        self.unsynced += bytes.len() as u64;
         if self.written - self.hinted >= WRITEBACK {
             // On Linux this begins to write dirty pages without waiting for them. It is a hint: no error matters.
             let _ = rustix::fs::fadvise(

@@ -27,8 +27,15 @@ pub struct Options {
     pub busy_timeout: Duration,
     /// How many reads run at the same time; at least 1.
     pub readers: usize,
+    /// How long a caller waits for the disk before it is told that the database is not available. What was handed over goes
+    /// on.
+    pub timeout: Duration,
     /// Called before each commit.
     pub make_room: MakeRoom,
+    /// Opens what is there and changes nothing: every write fails with [`Error::ReadOnly`], and so does opening a database
+    /// whose schema is older than this program's. Where the directory cannot be written, a log that was not copied (of a
+    /// program that was killed) cannot be read, and opening fails.
+    pub read_only: bool,
     /// Whether a database is accepted that a copy has begun to fill and not ended: for that copy.
     pub for_copy: bool,
 }
@@ -53,7 +60,14 @@ impl std::fmt::Debug for MakeRoom {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { busy_timeout: Duration::from_secs(5), readers: 8, make_room: MakeRoom::default(), for_copy: false }
+        Self {
+            busy_timeout: Duration::from_secs(5),
+            readers: 8,
+            timeout: Duration::from_secs(60),
+            make_room: MakeRoom::default(),
+            read_only: false,
+            for_copy: false,
+        }
     }
 }
 
@@ -78,6 +92,7 @@ struct Inner {
     engine: Open,
     store_id: String,
     touch_after_ms: AtomicU64,
+    read_only: bool,
 }
 
 /// The engines.
@@ -111,11 +126,11 @@ impl Db {
     /// [`Db::open_sqlite`] with other options.
     pub fn open_sqlite_with(path: &Path, clock: Clock, random: Random, options: &Options) -> Result<Self, Error> {
         let (sqlite, store_id) = Sqlite::open(path, &clock, &new_store_id(&random), options)?;
-        Ok(Self::over(Open::Sqlite(sqlite), store_id))
+        Ok(Self::over(Open::Sqlite(sqlite), store_id, options.read_only))
     }
 
-    fn over(engine: Open, store_id: String) -> Self {
-        Self(Arc::new(Inner { engine, store_id, touch_after_ms: AtomicU64::new(6 * 60 * 60 * 1000) }))
+    fn over(engine: Open, store_id: String, read_only: bool) -> Self {
+        Self(Arc::new(Inner { engine, store_id, touch_after_ms: AtomicU64::new(6 * 60 * 60 * 1000), read_only }))
     }
 
     /// Connects to a PostgreSQL database and brings its schema up to date.
@@ -125,7 +140,7 @@ impl Db {
     pub async fn open_postgres(options: &PostgresOptions, clock: Clock, random: Random) -> Result<Self, Error> {
         let id = new_store_id(&random);
         let (postgres, store_id) = Box::pin(Postgres::open(options, clock, random, &id)).await?;
-        Ok(Self::over(Open::Postgres(postgres), store_id))
+        Ok(Self::over(Open::Postgres(postgres), store_id, options.read_only))
     }
 
     /// Which engine keeps the rows.
@@ -141,6 +156,11 @@ impl Db {
         &self.0.store_id
     }
 
+    /// Whether it was opened to be read only ([`Options::read_only`]).
+    pub fn is_read_only(&self) -> bool {
+        self.0.read_only
+    }
+
     /// Sets how old the last touch of a blob must be for a new reference to write another: a quarter of the grace of the
     /// collection (6 hours before this is called), so that a popular base layer is not a hot row.
     pub fn set_touch_after(&self, age: Duration) {
@@ -154,6 +174,9 @@ impl Db {
     /// Copies what commits have appended to the log into the database file. A task calls this every few seconds, so
     /// that no commit has to. Writers and readers go on meanwhile. Nothing to be done on PostgreSQL.
     pub async fn checkpoint(&self) -> Result<Checkpoint, Error> {
+        if self.0.read_only {
+            return Err(Error::ReadOnly);
+        }
         match &self.0.engine {
             Open::Sqlite(sqlite) => sqlite.checkpoint().await,
             Open::Postgres(_) => Ok(Checkpoint { log_pages: 0, copied_pages: 0 }),
@@ -203,6 +226,9 @@ impl Db {
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Clone + Send + 'static,
     {
+        if self.0.read_only {
+            return Err(Error::ReadOnly);
+        }
         match &self.0.engine {
             Open::Sqlite(sqlite) => sqlite.write(Durability::Synced, work).await,
             Open::Postgres(postgres) => postgres.write(Durability::Synced, work).boxed().await,
@@ -215,6 +241,9 @@ impl Db {
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Clone + Send + 'static,
     {
+        if self.0.read_only {
+            return Err(Error::ReadOnly);
+        }
         match &self.0.engine {
             Open::Sqlite(sqlite) => sqlite.write(Durability::Unsynced, work).await,
             Open::Postgres(postgres) => postgres.write(Durability::Unsynced, work).boxed().await,

@@ -39,19 +39,21 @@ pub enum Error {
     /// has been started again.
     #[error("the database is read-only")]
     ReadOnly,
-    /// The commit was written and its sync failed, or the connection was lost while it was under way: the change may turn out
-    /// to be there or not.
-    #[error("it is not known whether the commit is there")]
-    Unsure {
+    /// The database does not answer as it should: it cannot be reached, its disk fails to read or to open, or it has not answered
+    /// in time. Nothing was changed; try again later.
+    #[error("the database is not available for {doing}")]
+    Unavailable {
+        /// What was being done.
+        doing: &'static str,
         /// The error of the engine.
         #[source]
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
-    /// The database cannot be reached, or the connection was lost before the commit was asked for. Nothing was changed; try
-    /// again later.
-    #[error("the database cannot be reached")]
-    Unavailable {
-        /// The error of the connection.
+    /// The commit failed on the way to the disk, was cut off with its connection, or has not been answered in time: the change
+    /// may be there, may come, or may turn out to be there after a crash.
+    #[error("it is not known whether the change reached the disk")]
+    Unsure {
+        /// The error of the engine.
         #[source]
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
@@ -85,8 +87,16 @@ impl Error {
         Self::Db { doing, source: Arc::from(source.into()) }
     }
 
-    pub(crate) fn unavailable(why: impl Into<String>) -> Self {
-        Self::Unavailable { source: Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(why.into())) }
+    pub(crate) fn unavailable(
+        doing: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Unavailable { doing, source: Arc::from(source.into()) }
+    }
+
+    /// No answer within this time.
+    pub(crate) fn late(doing: &'static str, time: std::time::Duration) -> Self {
+        Self::unavailable(doing, format!("no answer within {} s", time.as_secs_f32()))
     }
 
     pub(crate) fn unsure(why: impl Into<String>) -> Self {
@@ -109,6 +119,9 @@ impl Error {
             Some(ErrorCode::DiskFull) => Self::Full,
             Some(ErrorCode::ReadOnly) => Self::ReadOnly,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::corrupt(error.to_string()),
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::FileLockingProtocolFailed) => {
+                Self::unavailable(doing, error)
+            }
             Some(ErrorCode::ConstraintViolation) => Self::conflict("a row with this key"),
             _ => Self::db(doing, error),
         }

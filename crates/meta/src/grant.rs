@@ -114,11 +114,11 @@ impl Db {
                         tx.query(&sql, &[after.into(), limit.into()], grant).await
                     }
                     Some(subject) => {
-                        let mut values: Vec<Value<'_>> = vec![after.into()];
-                        values.extend(subject.map(Value::from));
-                        values.push(limit.into());
-                        let (of, last) = (is(subject, 2), values.len());
-                        let sql = format!("{SELECT} WHERE g.id > $1 AND {of} ORDER BY g.id LIMIT ${last}");
+                        let last = if subject.is_some() { 3 } else { 2 };
+                        let sql =
+                            format!("{SELECT} WHERE g.id > $1 AND {} ORDER BY g.id LIMIT ${last}", is(subject, 2));
+                        let values: Vec<Value<'_>> =
+                            [after.into()].into_iter().chain(subject.map(Value::from)).chain([limit.into()]).collect();
                         tx.query(&sql, &values, grant).await
                     }
                 }

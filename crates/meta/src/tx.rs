@@ -86,14 +86,6 @@ impl Tx {
         }
     }
 
-    /// The end of a SELECT whose rows are kept from being deleted.
-    pub(crate) fn for_key_share(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => "",
-            Self::Postgres(_) => " FOR KEY SHARE",
-        }
-    }
-
     /// Locks the rows that a SELECT finds for each of these rows of values: what follows sees what others have committed
     /// about them. SQLite has one writer.
     pub(crate) async fn lock_each(&mut self, select: &str, rows: &[Vec<Value<'_>>]) -> Result<(), Error> {

@@ -1,5 +1,7 @@
 //! Hashing whose state can be stored, so that an upload goes on after a restart without reading again what came before.
 
+use std::ops::Range;
+
 use sha2::digest::common::hazmat::SerializableState;
 use sha2::{Digest as _, Sha256, Sha512};
 
@@ -69,8 +71,19 @@ impl Hasher {
         bytes
     }
 
-    /// Resumes from what [`Hasher::export`] gave; `None` when it is not that.
+    /// Resumes from what [`Hasher::export`] gave; `None` when it is not that, or says that more bytes were taken in than
+    /// a blob can have.
     pub fn resume(bytes: &[u8]) -> Option<Self> {
+        let possible = |state: &[u8], count: Range<usize>, block: u128| {
+            let blocks = state.get(count)?.iter().rev().fold(0_u128, |blocks, byte| blocks << 8 | u128::from(*byte));
+            (blocks <= i64::MAX as u128 / block).then_some(())
+        };
+        match bytes.split_at_checked(2)? {
+            // The chaining value, then the number of blocks, little-endian.
+            ([STATE_VERSION, 1], state) => possible(state, 32..40, 64)?,
+            ([STATE_VERSION, 2], state) => possible(state, 64..80, 128)?,
+            _ => return None,
+        }
         match bytes.split_at_checked(2)? {
             ([STATE_VERSION, 1], state) => Sha256::deserialize(state.try_into().ok()?).ok().map(Self::Sha256),
             ([STATE_VERSION, 2], state) => Sha512::deserialize(state.try_into().ok()?).ok().map(Self::Sha512),
@@ -95,6 +108,21 @@ mod tests {
                 hasher.update(&[0; 300]);
                 hasher.finish();
             }
+        }
+    }
+
+    #[test]
+    fn a_count_that_no_blob_can_have_is_no_state() {
+        let bytes = [0; 1280];
+        for (algorithm, count, block) in [(Algorithm::Sha256, 34..42, 64), (Algorithm::Sha512, 66..82, 128)] {
+            let mut hasher = Hasher::new(algorithm);
+            hasher.update(&bytes);
+            let mut state = hasher.export();
+            let mut blocks = vec![0; count.len()];
+            blocks[0] = u8::try_from(bytes.len() / block).unwrap();
+            assert_eq!(state[count.clone()], blocks, "where the count lies");
+            state[count.end - 1] = 0x80;
+            assert!(Hasher::resume(&state).is_none(), "{algorithm}");
         }
     }
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,9 +22,12 @@ impl Timestamp {
         Self(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// Parses RFC 3339; `None` when it is not that.
+    /// Parses RFC 3339; `None` when it is not that, or is in UTC a year that RFC 3339 cannot write.
     pub fn parse(text: &str) -> Option<Self> {
-        let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        let time = OffsetDateTime::parse(text, &Rfc3339).ok()?.checked_to_offset(UtcOffset::UTC)?;
+        if !(0..=9999).contains(&time.year()) {
+            return None;
+        }
         i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok().map(Self)
     }
 
@@ -86,6 +89,8 @@ mod tests {
             assert_eq!(Timestamp::parse(text), Some(Timestamp(milliseconds)));
         }
         assert_eq!(Timestamp::parse("2026-11-24T11:00:00.25+01:00"), Timestamp::parse("2026-11-24T10:00:00.25Z"));
-        assert_eq!(Timestamp::parse("yesterday"), None);
+        for bad in ["yesterday", "0000-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"] {
+            assert_eq!(Timestamp::parse(bad), None, "{bad}");
+        }
     }
 }

@@ -103,10 +103,10 @@ pub enum Error {
     },
     /// No space is left. An upload's session lives on.
     #[error("the store is full")]
-    Full,
+    Full(#[source] BoxError),
     /// The store can only be read at present. An upload's session lives on.
     #[error("the store is read-only")]
-    ReadOnly,
+    ReadOnly(#[source] BoxError),
     /// The store or the database does not answer at present. An upload's session lives on.
     #[error("the store is not available at present")]
     Unavailable {
@@ -115,14 +115,10 @@ pub enum Error {
         /// What happened, for the log.
         source: Option<BoxError>,
     },
-    /// The database did not say whether what was asked of it is done. Nothing that it may need was removed.
-    #[error("it is not known whether it was done")]
-    Unsure {
-        /// When to look again, in seconds.
-        retry_after_s: u32,
-        /// What happened, for the log.
-        source: BoxError,
-    },
+    /// The commit failed on the way to the disk, or was not answered in time: it may have been made. To be repeated, which does
+    /// no harm where it was.
+    #[error("it is not known whether the change was made")]
+    Unsure(#[source] BoxError),
     /// The stored bytes are not those that were pushed. They were not served.
     #[error("the stored copy of {digest} is damaged")]
     Damaged {
@@ -150,6 +146,18 @@ impl Error {
     pub fn internal(source: impl Into<BoxError>) -> Self {
         Self::Internal(source.into())
     }
+
+    /// What a caller gets to see of an error of another part, by what is at the bottom of it.
+    pub fn by_cause(source: BoxError) -> Self {
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(source.as_ref());
+        while let Some(error) = next {
+            if let Some(error) = error.downcast_ref::<meta::Error>() {
+                return error.clone().into();
+            }
+            next = error.source();
+        }
+        Self::Internal(source)
+    }
 }
 
 impl From<Refusal> for Error {
@@ -162,16 +170,17 @@ impl From<Refusal> for Error {
 impl From<blobs::Error> for Error {
     fn from(error: blobs::Error) -> Self {
         match error {
-            blobs::Error::Full { .. } => Self::Full,
-            blobs::Error::Unsynced { source, .. }
+            blobs::Error::Full { .. } => Self::Full(Box::new(error)),
+            blobs::Error::Unsynced { ref source, .. }
                 if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
             {
-                Self::Full
+                Self::Full(Box::new(error))
             }
-            blobs::Error::ReadOnly { .. } => Self::ReadOnly,
-            blobs::Error::Io { .. } | blobs::Error::Unsynced { .. } | blobs::Error::Busy { .. } => {
-                Self::Unavailable { retry_after_s: 5, source: Some(Box::new(error)) }
-            }
+            blobs::Error::ReadOnly { .. } => Self::ReadOnly(Box::new(error)),
+            blobs::Error::Io { .. }
+            | blobs::Error::Unsynced { .. }
+            | blobs::Error::Busy { .. }
+            | blobs::Error::Silent { .. } => Self::Unavailable { retry_after_s: 5, source: Some(Box::new(error)) },
             blobs::Error::NotFound { .. } | blobs::Error::Damaged { .. } | blobs::Error::Stopped => {
                 Self::Internal(Box::new(error))
             }
@@ -182,12 +191,14 @@ impl From<blobs::Error> for Error {
 impl From<meta::Error> for Error {
     fn from(error: meta::Error) -> Self {
         match error {
-            meta::Error::Full => Self::Full,
-            meta::Error::ReadOnly => Self::ReadOnly,
+            meta::Error::Full => Self::Full(Box::new(error)),
+            meta::Error::ReadOnly => Self::ReadOnly(Box::new(error)),
+            meta::Error::Unavailable { .. } => Self::Unavailable { retry_after_s: 5, source: Some(Box::new(error)) },
+            // An error of the disk under a read looks like damage. If it is damage, `fsck` says so.
+            meta::Error::Corrupt { .. } => Self::Unavailable { retry_after_s: 30, source: Some(Box::new(error)) },
+            meta::Error::Unsure { .. } => Self::Unsure(Box::new(error)),
             meta::Error::Outdated => Self::Outdated,
             meta::Error::Busy => Self::Unavailable { retry_after_s: 1, source: Some(Box::new(error)) },
-            meta::Error::Unavailable { .. } => Self::Unavailable { retry_after_s: 5, source: Some(Box::new(error)) },
-            meta::Error::Unsure { .. } => Self::Unsure { retry_after_s: 5, source: Box::new(error) },
             meta::Error::Conflict { .. } => Self::Conflict { what: error.to_string() },
             _ => Self::Internal(Box::new(error)),
         }

@@ -124,19 +124,26 @@ async fn bytes(
     report: &mut Report,
     progress: &(dyn Fn(&Report) + Send + Sync),
 ) -> Result<(), Error> {
-    let mut after = None;
+    let (mut after, mut failed) = (None, None);
     loop {
         if held(r, report).await? {
             return Ok(());
         }
         let garbage = r.db().garbage(after, STEP).await?;
+        let mut keys = Vec::with_capacity(garbage.len());
         for row in &garbage {
             match Key::parse(&row.key) {
-                Some(key) => r.blobs().delete(&key).await?,
+                Some(key) => {
+                    // One file that cannot be removed keeps none of the others.
+                    if let Err(error) = r.blobs().delete(&key).await {
+                        failed.get_or_insert(error);
+                        continue;
+                    }
+                }
                 None => tracing::error!(key = row.key, "a row of garbage names no key of the store"),
             }
+            keys.push(row.key.clone());
         }
-        let keys: Vec<String> = garbage.iter().map(|row| row.key.clone()).collect();
         r.db().forget_garbage(&keys).await?;
         progress(report);
         after = garbage.last().map(|row| row.id);
@@ -157,7 +164,7 @@ async fn bytes(
         }
         progress(report);
     }
-    Ok(())
+    failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
 async fn held(r: &Registry, report: &mut Report) -> Result<bool, Error> {

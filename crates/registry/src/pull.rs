@@ -201,6 +201,20 @@ async fn look_up(r: &Registry, access: &Access, digest: &Digest, trust: Trust) -
     Err(damage.unwrap_or_else(|| Error::BlobUnknown(digest.clone())))
 }
 
+/// Whether the bytes that this repository has of a blob are those that were pushed, as far as opening tells; a blob that it
+/// does not have is none of the matter.
+pub(crate) async fn is_sound(r: &Registry, repository: &oci::RepositoryName, digest: &Digest) -> Result<bool, Error> {
+    let Some(row) = r.db().blob(repository, digest, None).await? else { return Ok(true) };
+    match open(r, digest, &row, Trust::Recorded).await {
+        Ok(_) => Ok(true),
+        Err(error @ Error::Damaged { .. }) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "a damaged blob is not mounted");
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// The row of a blob that this caller may read.
 async fn find(r: &Registry, access: &Access, digest: &Digest) -> Result<Option<BlobRow>, Error> {
     match r.db().blob(access.repository(), digest, access.epoch()).await? {
@@ -227,6 +241,17 @@ async fn touch(r: &Registry, access: &Access, digest: &Digest, row: &BlobRow) ->
     Ok(())
 }
 
+/// No file has this modification time, so a blob of which it is recorded is hashed whenever it is opened.
+const DISTRUSTED: i64 = 0;
+
+/// Remembers that the file holds other bytes, although nothing that can be seen from outside says so: from now on it is found
+/// damaged without being read for it, is absent for who may push it again, and is healed by that.
+pub(crate) async fn distrust(r: &Registry, digest: &Digest, key: &Key) {
+    if let Err(error) = r.db().record_mtime(digest, key.as_str(), DISTRUSTED).await {
+        tracing::warn!(%digest, error = &error as &dyn std::error::Error, "a damaged blob could not be marked");
+    }
+}
+
 /// The bytes of a row: its length is right, and so is its digest where anything speaks against it.
 async fn open(r: &Registry, digest: &Digest, row: &BlobRow, trust: Trust) -> Result<Source, Error> {
     let damaged = |source: crate::BoxError| Error::Damaged { digest: digest.clone(), source: Some(source) };
@@ -251,10 +276,16 @@ async fn open(r: &Registry, digest: &Digest, row: &BlobRow, trust: Trust) -> Res
     if mtime_ns != recorded || trust == Trust::Nothing {
         let (_, actual) = r.blobs().hash(&key, &[digest.algorithm()]).await?;
         if actual.first() != Some(digest) {
+            if mtime_ns == recorded {
+                distrust(r, digest, &key).await;
+            }
             return Err(damaged(format!("the file {key} holds other bytes").into()));
         }
         if mtime_ns != recorded {
-            r.db().record_mtime(digest, key.as_str(), mtime_ns).await?;
+            // The bytes are right, whether that can be remembered or not.
+            if let Err(error) = r.db().record_mtime(digest, key.as_str(), mtime_ns).await {
+                tracing::debug!(%digest, error = &error as &dyn std::error::Error, "a time could not be recorded");
+            }
         }
     }
     Ok(Source::File { file, offset: 0, length: size })

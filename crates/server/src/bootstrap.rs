@@ -30,14 +30,14 @@ pub enum FirstPassword {
     },
 }
 
-/// Makes the first administrator if there is no user. A generated password is in a file before the user is in the
+/// Makes the first administrator if there is no user and the mode allows it. A generated password is in a file before the user is in the
 /// database, so that no crash can lose it.
 ///
 /// # Errors
 /// [`Error::Unsafe`] when the given password is empty or otherwise none.
 pub async fn first_user(state: &AppState, data: &DataDir) -> Result<FirstPassword, Error> {
     let users = state.registry.db().users(None, 1).await.map_err(|error| Error::database(data.root(), error))?;
-    if !users.is_empty() {
+    if !users.is_empty() || state.config.is_read_only() {
         return Ok(FirstPassword::None);
     }
     let file = data.path(names::INITIAL_PASSWORD);

@@ -87,6 +87,26 @@ impl DataDir {
         }
     }
 
+    /// As [`DataDir::open_existing`] where nothing is changed: the directory may be mounted read-only. Where it can be
+    /// written, the file of the lock says who holds it.
+    ///
+    /// # Errors
+    /// As [`DataDir::open`]; [`Error::Unsafe`] when no server has made it yet.
+    pub fn open_to_read(root: &Path, clock: &Clock) -> Result<Self, Error> {
+        if !exists(&root.join(names::FORMAT))? || !exists(&root.join(names::LOCK))? {
+            return Err(Error::refuse(
+                format!("there is no registry in {}, and in read-only mode none is made", root.display()),
+                "name its data directory with --data-dir DIR, or start once with server.mode = \"read-write\"",
+            ));
+        }
+        Self::open_existing(root, clock)
+    }
+
+    /// Whether files can be made in it.
+    pub fn is_writable(&self) -> bool {
+        rustix::fs::access(&self.root, rustix::fs::Access::WRITE_OK).is_ok()
+    }
+
     /// The same for a directory that must be there.
     ///
     /// # Errors
@@ -308,15 +328,16 @@ fn lock(root: &Path, clock: &Clock) -> Result<File, Error> {
     if exists(&path)? {
         private_file(&path)?;
     }
-    let options = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(no_follow())
-        .open(&path);
-    let mut file = options.map_err(wrong("open"))?;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(no_follow());
+    let opened = match options.clone().write(true).create(true).truncate(false).mode(0o600).open(&path) {
+        // On a disk that is read-only a lock keeps others out as well; it only does not say who holds it.
+        Err(source) if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            options.open(&path).map(|file| (file, false))
+        }
+        opened => opened.map(|file| (file, true)),
+    };
+    let (mut file, writable) = opened.map_err(wrong("open"))?;
     let began = Instant::now();
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -329,6 +350,9 @@ fn lock(root: &Path, clock: &Clock) -> Result<File, Error> {
             }
             Err(source) => return Err(wrong("lock")(source.into())),
         }
+    }
+    if !writable {
+        return Ok(file);
     }
     let text = format!("{} since {}\n", DataDir::label(), clock());
     file.set_len(0).map_err(wrong("write"))?;

@@ -38,6 +38,7 @@ pub async fn open(
         DatabaseUrl::Postgres(url) => {
             let mut options = PostgresOptions::new(url.clone());
             options.connections = config.database.connections as usize;
+            options.read_only = config.is_read_only();
             postgres(&options, clock, random, patience).await.map_err(|error| Error::database(data.root(), error))?
         }
     };
@@ -52,8 +53,9 @@ pub async fn open(
 async fn sqlite(config: &Config, data: &DataDir, clock: &Clock, random: &Random) -> Result<Db, Error> {
     let (file, at) = (data.path(names::DATABASE), data.root().to_owned());
     let (clock, random, space) = (clock.clone(), random.clone(), Space::of(config));
+    let (timeout, read_only) = (config.storage.timeout, config.is_read_only());
     blocking(move || {
-        let options = Options { make_room: space.hook(), ..Options::default() };
+        let options = Options { make_room: space.hook(), timeout, read_only, ..Options::default() };
         Db::open_sqlite_with(&file, clock, random, &options).map_err(|error| Error::database(&at, error))
     })
     .await

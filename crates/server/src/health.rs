@@ -1,6 +1,7 @@
 //! `/healthz`, `/readyz` and `/metrics`: all of the ops listener, and beside the admin API on its listeners.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,18 +12,20 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use registry::Registry;
-use rustix::fs::{Access, StatVfsMountFlags};
+use rustix::fs::Access;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::config::Mode;
 use crate::data_dir::names;
 use crate::metrics::{self, Metrics};
 use crate::state::AppState;
 
 /// Whoever asks within this time gets the last answer: probes must not become load.
 const KEPT: Duration = Duration::from_secs(1);
-/// A database that does not answer within this time is not ready.
-const DATABASE_TIME: Duration = Duration::from_secs(5);
+/// A database or a store that does not answer within this time is not ready.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
 const OK: &str = "ok";
 
 /// The three routes.
@@ -31,6 +34,7 @@ pub fn router(app: &AppState) -> Router {
         registry: app.registry.clone(),
         metrics: app.metrics.clone(),
         store: app.config.data_dir.join(names::BLOBS).into(),
+        mode: app.config.server.mode,
         last: Arc::default(),
     };
     Router::new()
@@ -44,8 +48,16 @@ pub fn router(app: &AppState) -> Router {
 struct Health {
     registry: Registry,
     metrics: Metrics,
-    store: Arc<std::path::Path>,
-    last: Arc<Mutex<Option<(Instant, Readiness)>>>,
+    store: Arc<Path>,
+    mode: Mode,
+    last: Arc<Mutex<Last>>,
+}
+
+/// What was found last, and a look at the store that has not ended.
+#[derive(Default)]
+struct Last {
+    found: Option<(Instant, Readiness)>,
+    look: Option<JoinHandle<&'static str>>,
 }
 
 async fn alive() -> &'static str {
@@ -66,33 +78,37 @@ impl Health {
     /// What is the matter with each part. One looks at a time, the others wait for what it finds.
     async fn readiness(&self) -> Readiness {
         let mut last = self.last.lock().await;
-        if let Some((at, readiness)) = &*last
+        if let Some((at, readiness)) = &last.found
             && at.elapsed() < KEPT
         {
             return readiness.clone();
         }
         let checks = BTreeMap::from([
             ("database".to_owned(), self.database().await.to_owned()),
-            ("store".to_owned(), self.store().await.to_owned()),
+            ("store".to_owned(), self.store(&mut last.look).await.to_owned()),
         ]);
-        let readiness = Readiness { ready: checks.values().all(|state| state == OK), checks };
-        *last = Some((Instant::now(), readiness.clone()));
+        let mode = Some(self.mode.as_str().to_owned());
+        let readiness = Readiness { ready: checks.values().all(|state| state == OK), mode, checks };
+        last.found = Some((Instant::now(), readiness.clone()));
         readiness
     }
 
-    /// Writes a row that no one reads, and removes it.
+    /// Writes a row that no one reads, and removes it; where nothing is written, reads one.
     async fn database(&self) -> &'static str {
         let db = self.registry.db();
         let probe = async {
+            if self.mode == Mode::ReadOnly {
+                return db.policy_epoch().await.map(drop);
+            }
             db.reserve_idempotency("system", "readiness", b"").await?;
             db.release_idempotency("system", "readiness").await
         };
-        match tokio::time::timeout(DATABASE_TIME, probe).await {
+        match tokio::time::timeout(ANSWER_TIME, probe).await {
             Ok(Ok(())) => OK,
             Ok(Err(meta::Error::ReadOnly)) => "read_only",
             Ok(Err(meta::Error::Full)) => "full",
             Ok(Err(meta::Error::Busy)) => "busy",
-            Ok(Err(meta::Error::Unavailable { .. })) => "unavailable",
+            Ok(Err(meta::Error::Unavailable { .. } | meta::Error::Unsure { .. })) => "unavailable",
             Err(_) if db.engine() == meta::Engine::Postgres => "unavailable",
             Err(_) => "busy",
             Ok(Err(error)) => {
@@ -102,25 +118,36 @@ impl Health {
         }
     }
 
-    async fn store(&self) -> &'static str {
-        let path = self.store.clone();
-        let registry = self.registry.clone();
-        let look = move || match store(&path) {
-            OK if registry.blobs().admit().is_err() => "full",
-            state => state,
-        };
-        tokio::task::spawn_blocking(look).await.unwrap_or("failed")
+    /// One look at a time: on a disk that is silent each would keep a thread.
+    async fn store(&self, look: &mut Option<JoinHandle<&'static str>>) -> &'static str {
+        let (registry, mode, path) = (self.registry.clone(), self.mode, self.store.clone());
+        let looking = look.get_or_insert_with(|| match mode {
+            Mode::ReadOnly => tokio::task::spawn_blocking(move || readable(&path)),
+            Mode::ReadWrite => tokio::spawn(async move { state(registry.blobs().ready().await) }),
+        });
+        match tokio::time::timeout(ANSWER_TIME, &mut *looking).await {
+            Ok(found) => {
+                *look = None;
+                found.unwrap_or("failed")
+            }
+            Err(_) => "silent",
+        }
     }
 }
 
-fn store(path: &std::path::Path) -> &'static str {
-    let Ok(disk) = rustix::fs::statvfs(path) else { return "unavailable" };
-    if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
-        return "read_only";
-    }
-    match rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK) {
+fn readable(path: &Path) -> &'static str {
+    match rustix::fs::access(path, Access::READ_OK | Access::EXEC_OK) {
         Ok(()) => OK,
-        Err(rustix::io::Errno::ROFS) => "read_only",
+        Err(_) => "unavailable",
+    }
+}
+
+fn state(ready: Result<(), blobs::Error>) -> &'static str {
+    match ready {
+        Ok(()) => OK,
+        Err(blobs::Error::Full { .. }) => "full",
+        Err(blobs::Error::ReadOnly { .. }) => "read_only",
+        Err(blobs::Error::Silent { .. }) => "silent",
         Err(_) => "unavailable",
     }
 }
@@ -129,10 +156,15 @@ fn store(path: &std::path::Path) -> &'static str {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_store_that_is_not_there_is_seen() {
+    #[tokio::test]
+    async fn a_store_that_is_not_there_is_seen() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(store(dir.path()), OK);
-        assert_eq!(store(&dir.path().join("gone")), "unavailable");
+        let root = dir.path().join("blobs");
+        std::fs::create_dir(&root).unwrap();
+        let store = blobs::Blobs::open_fs(&root).unwrap();
+        assert_eq!(state(store.ready().await), OK);
+        std::fs::remove_dir_all(&root).unwrap();
+        assert_eq!(state(store.ready().await), "unavailable");
+        assert_eq!((readable(dir.path()), readable(&root)), (OK, "unavailable"));
     }
 }

@@ -146,7 +146,8 @@ pub async fn retire_all(db: &Db) -> Result<(), Error> {
     Ok(())
 }
 
-/// The keys that sign tokens, the newest one that is not retired first. One is made at the first start.
+/// The keys that sign tokens, the newest one that is not retired first. One is made at the first start, but not in read-only
+/// mode, when there has to be one.
 ///
 /// # Errors
 /// [`Error::DataDir`] when the key-encryption key is not the one that wrapped them.

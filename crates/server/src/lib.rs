@@ -14,6 +14,8 @@ pub mod data_dir;
 mod database;
 pub mod distribution;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod health;
 pub mod keys;
 pub mod listen;
@@ -26,5 +28,6 @@ pub mod serve;
 pub mod space;
 pub mod state;
 pub mod tasks;
+pub mod trouble;
 
 pub use error::{Error, Kind};

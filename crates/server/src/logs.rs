@@ -95,6 +95,24 @@ pub fn start(config: &LogConfig, clock: Clock) -> Result<Guard, io::Error> {
     Ok(Guard(Some(sender)))
 }
 
+/// An event of the audit trail that cannot be written to the database, because nothing is: the log is all that has it, so
+/// no level leaves it out.
+pub fn event(event: &meta::NewEvent) {
+    let actor = &event.actor;
+    tracing::info!(
+        target: ALWAYS,
+        action = event.action.as_str(),
+        outcome = event.outcome.as_str(),
+        subject = actor.name,
+        credential = actor.credential,
+        source = actor.source,
+        request_id = actor.request_id,
+        repository = event.repository.as_deref().unwrap_or_default(),
+        detail = event.detail.as_ref().map(ToString::to_string).unwrap_or_default(),
+        "event"
+    );
+}
+
 enum Item {
     Line(Vec<u8>),
     Flush(SyncSender<()>),

@@ -34,7 +34,9 @@ struct Inner {
     uploads_active: Gauge,
     store_free_bytes: Gauge,
     gc_deleted_bytes: Counter,
+    read_only: Gauge,
     damaged_blobs: Counter,
+    storage_failures: Family<FailureLabel, Counter>,
     connections: Family<ListenerLabel, Gauge>,
     connections_closed: Family<ClosedLabel, Counter>,
 }
@@ -59,6 +61,33 @@ struct DirectionLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ListenerLabel {
     listener: Listener,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FailureLabel {
+    kind: StorageFailure,
+}
+
+/// Why disk or database could not do what a request needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StorageFailure {
+    /// No space.
+    Full,
+    /// It can only be read.
+    ReadOnly,
+    /// Errors of the disk, or no answer in time.
+    Unavailable,
+}
+
+impl EncodeLabelValue for StorageFailure {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        let text = match self {
+            Self::Full => "full",
+            Self::ReadOnly => "read_only",
+            Self::Unavailable => "unavailable",
+        };
+        EncodeLabelValue::encode(&text, encoder)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -124,7 +153,9 @@ impl Metrics {
             uploads_active: Gauge::default(),
             store_free_bytes: Gauge::default(),
             gc_deleted_bytes: Counter::default(),
+            read_only: Gauge::default(),
             damaged_blobs: Counter::default(),
+            storage_failures: Family::default(),
             connections: Family::default(),
             connections_closed: Family::default(),
         };
@@ -140,7 +171,10 @@ impl Metrics {
         r.register("uploads_active", "Requests that carry bytes of an upload right now", inner.uploads_active.clone());
         r.register("store_free_bytes", "Free bytes on the disk of the store", inner.store_free_bytes.clone());
         r.register("gc_deleted_bytes", "Bytes that collections have removed", inner.gc_deleted_bytes.clone());
+        r.register("read_only", "1 while server.mode is read-only, else 0", inner.read_only.clone());
         r.register("damaged_blobs", "Reads that found a blob damaged", inner.damaged_blobs.clone());
+        let help = "Requests that disk or database failed, by kind";
+        r.register("storage_failures", help, inner.storage_failures.clone());
         r.register("connections", "Open connections", inner.connections.clone());
         r.register("connections_closed", "Connections closed by the server's limits", inner.connections_closed.clone());
         *inner.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
@@ -179,9 +213,19 @@ impl Metrics {
         self.0.gc_deleted_bytes.inc_by(bytes);
     }
 
+    /// Whether the server is in read-only mode.
+    pub fn read_only(&self, read_only: bool) {
+        self.0.read_only.set(i64::from(read_only));
+    }
+
     /// A blob was found damaged.
     pub fn damaged(&self) {
         self.0.damaged_blobs.inc();
+    }
+
+    /// Disk or database could not do what a request needed.
+    pub fn storage_failure(&self, kind: StorageFailure) {
+        self.0.storage_failures.get_or_create(&FailureLabel { kind }).inc();
     }
 
     /// One more connection, until the result is dropped.

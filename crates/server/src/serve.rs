@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::space::Space;
 use crate::state::{AppState, Listener, RulesHandle};
 use crate::tasks::{self, Tasks};
+use crate::trouble::Trouble;
 use crate::{admin, database, health, logs, main_router, sandbox};
 
 /// After `server.drain_timeout`: for handlers to keep what they have.
@@ -107,6 +108,8 @@ fn raise_descriptors(connections: u32) {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Caught, or a limit on the size of files would end the process instead of one request.
+    _file_size: Signal,
 }
 
 impl Signals {
@@ -115,6 +118,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).map_err(wrong)?,
             interrupt: signal(SignalKind::interrupt()).map_err(wrong)?,
+            _file_size: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map_err(wrong)?,
         })
     }
 
@@ -134,6 +138,8 @@ fn notify(state: &[NotifyState<'_>]) {
 /// A server at work.
 pub struct Running {
     data: DataDir,
+    /// Whether files can be made in it.
+    writable: bool,
     lease: Option<Lease>,
     state: AppState,
     first: FirstPassword,
@@ -151,11 +157,15 @@ impl Running {
     pub async fn start(mut config: Config, clock: Clock, random: Random) -> Result<Self, Error> {
         config.refuse_unsafe()?;
         let tls = config.server.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
-        let data = open_data_dir(config.data_dir.clone(), clock.clone()).await?;
+        let data = open_data_dir(&config, clock.clone()).await?;
         // Before anything is written: on a full disk even a socket may not find room.
         Space::of(&config).make_room();
-        remove(&data.path(names::ADDRESSES))?;
-        let bound = bind(&config, data.root())?;
+        // In read-only mode the directory may be one where neither a socket nor the addresses can be.
+        let writable = !config.is_read_only() || data.is_writable();
+        if writable {
+            remove(&data.path(names::ADDRESSES))?;
+        }
+        let bound = bind(&config, writable.then_some(data.root()))?;
         let addresses: BTreeMap<_, _> =
             bound.iter().filter_map(|bound| Some((bound.listener().as_str(), bound.address()?))).collect();
         if let Some(main) = addresses.get(Listener::Main.as_str()) {
@@ -188,7 +198,7 @@ impl Running {
             })
             .collect();
         event(&state, Action::Start).await?;
-        let running = Self { data, lease, state, first, tasks, phase, serving, addresses };
+        let running = Self { data, writable, lease, state, first, tasks, phase, serving, addresses };
         running.write_addresses()?;
         Ok(running)
     }
@@ -217,6 +227,9 @@ impl Running {
     }
 
     fn write_addresses(&self) -> Result<(), Error> {
+        if !self.writable {
+            return Ok(());
+        }
         Space::of(&self.state.config).make_room();
         let addresses: BTreeMap<_, _> =
             self.addresses.iter().map(|(name, address)| (name, address.to_string())).collect();
@@ -232,6 +245,18 @@ impl Running {
                 "server.public_urls is not set: clients that use a name instead of the address are answered 421"
             );
         }
+        if config.is_read_only() {
+            tracing::warn!(
+                target: logs::ALWAYS,
+                writable = self.writable,
+                "read-only mode: pushes and changes are answered 405, nothing is collected, and the audit trail goes to this log"
+            );
+            if !self.writable {
+                tracing::warn!(
+                    "the data directory cannot be written: there is no admin.sock in it, so commands need --server URL"
+                );
+            }
+        }
         let address =
             |listener: Listener| self.addresses.get(listener.as_str()).map_or("off".to_owned(), ToString::to_string);
         tracing::info!(
@@ -240,6 +265,7 @@ impl Running {
             admin = address(Listener::Admin),
             ops = address(Listener::Ops),
             tls = config.server.tls.is_some(),
+            mode = config.server.mode.as_str(),
             database = %config.database.url,
             data_dir = %config.data_dir.display(),
             version = env!("CARGO_PKG_VERSION"),
@@ -298,6 +324,9 @@ impl Running {
         {
             tracing::warn!(%error, "no space is reserved for the next start");
         }
+        if !self.writable {
+            return Ok(());
+        }
         remove(&self.data.path(names::ADDRESSES))?;
         remove(&socket_path(self.data.root()))
     }
@@ -310,8 +339,9 @@ async fn ended(serving: &mut [Serving]) {
 }
 
 /// Opens and locks the data directory; waits for the lock on a thread of its own.
-pub(crate) async fn open_data_dir(path: PathBuf, clock: Clock) -> Result<DataDir, Error> {
-    blocking(move || DataDir::open(&path, &clock)).await
+async fn open_data_dir(config: &Config, clock: Clock) -> Result<DataDir, Error> {
+    let (path, read_only) = (config.data_dir.clone(), config.is_read_only());
+    blocking(move || if read_only { DataDir::open_to_read(&path, &clock) } else { DataDir::open(&path, &clock) }).await
 }
 
 /// Blocking work of the start.
@@ -324,7 +354,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
     }
 }
 
-fn bind(config: &Config, data_dir: &Path) -> Result<Vec<Bound>, Error> {
+/// `data_dir`: where the socket is to be, if it can be anywhere.
+fn bind(config: &Config, data_dir: Option<&Path>) -> Result<Vec<Bound>, Error> {
     let mut bound = vec![Bound::tcp(Listener::Main, "server.listen", config.server.listen)?];
     if let Some(address) = config.admin.listen {
         bound.push(Bound::tcp(Listener::Admin, "admin.listen", address)?);
@@ -332,7 +363,9 @@ fn bind(config: &Config, data_dir: &Path) -> Result<Vec<Bound>, Error> {
     if let Some(address) = config.ops.listen {
         bound.push(Bound::tcp(Listener::Ops, "ops.listen", address)?);
     }
-    bound.push(Bound::unix(&socket_path(data_dir))?);
+    if let Some(data_dir) = data_dir {
+        bound.push(Bound::unix(&socket_path(data_dir))?);
+    }
     Ok(bound)
 }
 
@@ -344,12 +377,14 @@ pub(crate) async fn open_registry(
     random: &Random,
     patience: Duration,
 ) -> Result<Registry, Error> {
-    let (blobs, reserve) = (data.make_dir(names::BLOBS)?, config.storage.reserve.0);
-    let space = Space::of(config);
+    let (blobs, at_root) = (data.make_dir(names::BLOBS)?, data.root().to_owned());
+    let (space, reserve, timeout) = (Space::of(config), config.storage.reserve.0, config.storage.timeout);
     let store = blocking(move || {
         space.make_room();
-        let store = Blobs::open_fs(&blobs).and_then(|store| store.keep_free(reserve).map(|()| store));
-        store.map_err(|error| Error::operation("opening the store", error))
+        let store = Blobs::open_fs(&blobs).and_then(|store| store.keep_free(reserve, &at_root).map(|()| store));
+        let store = store.map_err(|error| Error::operation("opening the store", error))?;
+        store.set_timeout(timeout);
+        Ok(store)
     })
     .await?;
     let db = database::open(config, data, clock, random, patience).await?;
@@ -376,10 +411,13 @@ async fn build(
 ) -> Result<(AppState, Option<Lease>), Error> {
     let registry = open_registry(&config, data, clock, random, config.database.start_timeout).await?;
     let db = registry.db();
-    let lease = Lease::take(db, data, random).await?;
-    // Leases of the process before this one; the lock says that it is gone.
-    db.clear_leases().await.map_err(|error| Error::database(data.root(), error))?;
-    let kek = Kek::open(data, config.keys.kek_file.as_deref(), !needs_kek(db).await?, random)?;
+    let lease = if config.is_read_only() { None } else { Lease::take(db, data, random).await? };
+    if !config.is_read_only() {
+        // Leases of the process before this one; the lock says that it is gone.
+        db.clear_leases().await.map_err(|error| Error::database(data.root(), error))?;
+    }
+    let may_make = !config.is_read_only() && !needs_kek(db).await?;
+    let kek = Kek::open(data, config.keys.kek_file.as_deref(), may_make, random)?;
     let mut keys = token_keys(db, &kek, random).await?.into_iter().map(|key| TokenKey::new(&key.id, &key.secret));
     let Some(signing) = keys.next() else {
         let help = "restore it from a backup".to_owned();
@@ -389,6 +427,7 @@ async fn build(
     let rules = RulesHandle::open(db.clone()).await?;
     let metrics = Metrics::new();
     metrics.watch_writer(db.clone());
+    metrics.read_only(config.is_read_only());
     let setup = Setup {
         registry: registry.clone(),
         rules: rules.clone(),
@@ -402,7 +441,8 @@ async fn build(
         random: random.clone(),
     };
     let auth = Auth::new(setup, keys);
-    Ok((AppState { registry, auth, rules, config: Arc::new(config), metrics, clock: clock.clone() }, lease))
+    let (config, trouble) = (Arc::new(config), Trouble::default());
+    Ok((AppState { registry, auth, rules, config, metrics, trouble, clock: clock.clone() }, lease))
 }
 
 fn start_tasks(state: &AppState, tls: Option<Arc<Tls>>) -> Tasks {
@@ -411,15 +451,18 @@ fn start_tasks(state: &AppState, tls: Option<Arc<Tls>>) -> Tasks {
     if let Ok(free) = registry.blobs().free_bytes() {
         metrics.store_free(free);
     }
-    all.start(tasks::collection(registry.clone(), gc.interval, gc.grace, metrics.clone()));
-    all.start(tasks::checkpoint(registry.clone()));
+    let read_only = state.config.is_read_only();
+    if !read_only {
+        all.start(tasks::collection(registry.clone(), gc.interval, gc.grace, metrics.clone()));
+        all.start(tasks::checkpoint(registry.clone()));
+        all.start(tasks::idempotency(registry.clone(), state.clock.clone()));
+    }
     let space = Space::of(&state.config);
     if let Err(error) = space.take() {
         tracing::warn!(%error, "no space is reserved for a full disk");
     }
     all.start(tasks::free_space(registry.clone(), space, metrics.clone()));
     all.start(tasks::journal(state.auth.clone(), registry.clone()));
-    all.start(tasks::idempotency(registry.clone(), state.clock.clone()));
     if let Some(tls) = tls {
         all.start(tasks::certificates(tls));
     }
@@ -429,6 +472,10 @@ fn start_tasks(state: &AppState, tls: Option<Arc<Tls>>) -> Tasks {
 async fn event(state: &AppState, action: Action) -> Result<(), Error> {
     let detail = serde_json::json!({ "version": env!("CARGO_PKG_VERSION") });
     let event = NewEvent::new(action, &Actor::system(action.as_str())).detail(detail);
+    if state.config.is_read_only() {
+        logs::event(&event);
+        return Ok(());
+    }
     let written = state.registry.db().append_events(vec![event]).await;
     written.map_err(|error| Error::database(&state.config.data_dir, error))
 }

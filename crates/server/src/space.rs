@@ -29,17 +29,19 @@ pub struct Space {
     root: PathBuf,
     /// The length of the file when it is whole.
     whole: u64,
+    /// The file stays as it is.
+    untouched: bool,
 }
 
 impl Space {
     /// The space that the configuration asks for.
     pub fn of(config: &Config) -> Self {
-        Self::new(&config.data_dir, config.storage.reserve.0)
+        Self { untouched: config.is_read_only(), ..Self::new(&config.data_dir, config.storage.reserve.0) }
     }
 
     fn new(root: &Path, reserve: u64) -> Self {
         let disk = statvfs(root).map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize));
-        Self { root: root.to_owned(), whole: (reserve / PART).min(disk / PART_OF_DISK) }
+        Self { root: root.to_owned(), whole: (reserve / PART).min(disk / PART_OF_DISK), untouched: false }
     }
 
     /// Below so many free bytes a commit may not fit.
@@ -50,6 +52,9 @@ impl Space {
     /// Gives up as much of the file as makes a commit fit. Whether the disk is all but full. Costs one system call on a
     /// disk with room.
     pub fn make_room(&self) -> bool {
+        if self.untouched {
+            return false;
+        }
         let Ok(free) = statvfs(&self.root).map(free) else { return false };
         let Some(wanted) = self.tight().checked_sub(free).filter(|wanted| *wanted > 0) else { return false };
         match self.shrink(wanted) {
@@ -91,6 +96,9 @@ impl Space {
     }
 
     fn take_but(&self, left: u64) -> io::Result<u64> {
+        if self.untouched {
+            return Ok(0);
+        }
         if self.whole == 0 {
             return crate::data_dir::remove(&self.path()).map(|()| 0).map_err(io::Error::other);
         }

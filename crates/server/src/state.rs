@@ -12,6 +12,7 @@ use crate::auth::Auth;
 use crate::config::Config;
 use crate::error::Error;
 use crate::metrics::Metrics;
+use crate::trouble::Trouble;
 
 /// What the handlers of all listeners share.
 #[derive(Clone)]
@@ -26,6 +27,8 @@ pub struct AppState {
     pub config: Arc<Config>,
     /// Counters.
     pub metrics: Metrics,
+    /// Failures of disk and database, for the log.
+    pub trouble: Trouble,
     /// The time of day.
     pub clock: Clock,
 }

@@ -51,6 +51,11 @@ impl Client {
         self.connection = None;
     }
 
+    /// Gives up the kept connection.
+    pub fn reconnect(&mut self) {
+        self.connection = None;
+    }
+
     /// Sends a request with the credentials for this repository; connects anew when the kept connection was closed.
     pub fn send(
         &mut self,

@@ -3,6 +3,7 @@
 mod choose;
 pub mod job;
 pub mod login;
+mod resolve;
 mod session;
 mod target;
 mod transport;

@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::resolve;
 use super::target::{BaseUrl, Target};
 use crate::error::Error;
 
@@ -42,7 +43,7 @@ pub async fn send(
                 exchange(target, stream, request).await
             }
             Target::Url(url) => {
-                let stream = in_time(target, TcpStream::connect((url.host(), url.port()))).await?;
+                let stream = in_time(target, resolve::connect(url.host(), url.port())).await?;
                 stream.set_nodelay(true).map_err(|e| unreachable(target, e))?;
                 if !url.tls() {
                     return exchange(target, stream, request).await;

@@ -249,20 +249,16 @@ async fn upsert(tx: &mut Tx, repository: RepositoryId, push: &Push) -> Result<(i
     Ok((id, before.is_none_or(|state| state == "deleted")))
 }
 
-/// Writes the body, or locks the one that is there, which another repository's last manifest may be about to take with it.
+/// Writes the body, or locks the one that is there, which another repository's last manifest may be about to take with it: rows
+/// that an `ON CONFLICT DO UPDATE` meets are locked whether they change or not. What is there may be damaged, and these bytes have
+/// just been verified.
 async fn keep_body(tx: &mut Tx, repository: RepositoryId, manifest: &NewManifest) -> Result<(), Error> {
-    let written = tx
-        .execute(
-            "INSERT INTO manifest_body (domain, digest, bytes) VALUES ($1, $2, $3)
-             ON CONFLICT (domain, digest) DO NOTHING",
-            &[repository.domain.into(), (&manifest.digest).into(), (&manifest.bytes).into()],
-        )
-        .await?;
-    if written > 0 {
-        return Ok(());
-    }
-    let sql = format!("SELECT 1 FROM manifest_body WHERE domain = $1 AND digest = $2{}", tx.for_key_share());
-    let there = tx.optional(&sql, &[repository.domain.into(), (&manifest.digest).into()], |_| Ok(())).await?;
-    // Collected in between.
-    if there.is_some() { Ok(()) } else { Err(tx.again()) }
+    tx.execute(
+        "INSERT INTO manifest_body (domain, digest, bytes) VALUES ($1, $2, $3)
+         ON CONFLICT (domain, digest) DO UPDATE SET bytes = excluded.bytes
+         WHERE manifest_body.bytes IS DISTINCT FROM excluded.bytes",
+        &[repository.domain.into(), (&manifest.digest).into(), (&manifest.bytes).into()],
+    )
+    .await
+    .map(drop)
 }

@@ -72,7 +72,10 @@ impl Manager {
             _ => return Ok(Vec::new()),
         };
         let found = resolver.lookup_ip(name.as_str()).await;
-        Ok(found.map_err(|error| Error::unavailable(format!("looking up '{name}': {error}")))?.iter().collect())
+        Ok(found
+            .map_err(|error| Error::unavailable("connecting", format!("looking up '{name}': {error}")))?
+            .iter()
+            .collect())
     }
 
     async fn connect(&self) -> Result<Connection, Error> {
@@ -87,7 +90,7 @@ impl Manager {
             config.host_path(directory);
             return self.open(&config).await;
         }
-        let mut last = Error::unavailable("the host has no address");
+        let mut last = Error::unavailable("connecting", "the host has no address");
         for address in self.addresses().await? {
             let mut config = config.clone();
             // The name is for TLS, the address is where it goes.
@@ -121,7 +124,7 @@ impl Manager {
 /// A connection that could not be made. A wrong password or a missing database may be right a moment later: the server is
 /// starting, or being set up.
 fn refused(error: tokio_postgres::Error) -> Error {
-    Error::Unavailable { source: Arc::new(error) }
+    Error::Unavailable { doing: "connecting", source: Arc::new(error) }
 }
 
 async fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
@@ -135,7 +138,8 @@ impl managed::Manager for Manager {
     type Error = Error;
 
     async fn create(&self) -> Result<Connection, Error> {
-        let late = |_| Error::unavailable(format!("no connection within {} ms", self.timeout.as_millis()));
+        let late =
+            |_| Error::unavailable("connecting", format!("no connection within {} ms", self.timeout.as_millis()));
         // Boxed: it is seldom made, and large enough for the futures of whole requests to feel it.
         tokio::time::timeout(self.timeout, self.connect().boxed()).await.map_err(late)?
     }

@@ -25,7 +25,7 @@ pub(super) fn is_surely_aborted(error: &tokio_postgres::Error) -> bool {
 /// What the caller can do about it.
 pub(super) fn sort(doing: &'static str, error: tokio_postgres::Error) -> Error {
     let Some(code) = code(&error) else {
-        return Error::Unavailable { source: Arc::new(error) };
+        return Error::Unavailable { doing, source: Arc::new(error) };
     };
     match code {
         // Deadlock, conflict of snapshots, a lock that was not free, a statement that took too long.
@@ -36,9 +36,9 @@ pub(super) fn sort(doing: &'static str, error: tokio_postgres::Error) -> Error {
         code if code.starts_with("23") => Error::conflict("a row with this key"),
         // The connection (pgbouncer's own errors too), the server's end, too many connections, a transaction cut for idling.
         code if ["08", "57P", "533", "25P03"].iter().any(|class| code.starts_with(class)) => {
-            Error::Unavailable { source: Arc::new(error) }
+            Error::Unavailable { doing, source: Arc::new(error) }
         }
-        _ if ends_connection(&error) => Error::Unavailable { source: Arc::new(error) },
+        _ if ends_connection(&error) => Error::Unavailable { doing, source: Arc::new(error) },
         _ => Error::db(doing, error),
     }
 }

@@ -2,8 +2,8 @@
 
 use oci::Timestamp;
 
-use super::Postgres;
 use super::transaction::Kind;
+use super::{Postgres, PostgresOptions};
 use crate::error::Error;
 use crate::lock::Lock;
 use crate::migrations::{MIGRATIONS, Migration, checksum_of};
@@ -18,9 +18,28 @@ const OLDEST: i64 = 130_000;
 /// Brings the schema up to date, all or nothing. A second starter waits for the first and then finds nothing to do.
 ///
 /// Returns the id of the store: `new_store_id` when the database is new.
-pub(super) async fn migrate(postgres: &Postgres, new_store_id: &str, for_copy: bool) -> Result<String, Error> {
-    let new_store_id = new_store_id.to_owned();
+pub(super) async fn migrate(
+    postgres: &Postgres,
+    new_store_id: &str,
+    options: &PostgresOptions,
+) -> Result<String, Error> {
+    let (new_store_id, for_copy) = (new_store_id.to_owned(), options.for_copy);
+    if options.read_only {
+        return postgres.run(Kind::Snapshot, |tx| Box::pin(check_schema(tx))).await;
+    }
     postgres.run(Kind::Synced, move |tx| Box::pin(async move { run(tx, &new_store_id, for_copy).await })).await
+}
+
+/// The id of the store in a database whose schema is this program's; changes nothing.
+async fn check_schema(tx: &mut Tx) -> Result<String, Error> {
+    let applied = applied(tx).await?;
+    crate::migrations::check(&applied, MIGRATIONS)?;
+    if applied.len() < MIGRATIONS.len() {
+        let what =
+            "its schema is older than this program: start it once in mode read-write, which brings it up to date";
+        return Err(Error::db("opening the database to read it", what));
+    }
+    store(tx, false).await
 }
 
 async fn run(tx: &mut Tx, new_store_id: &str, for_copy: bool) -> Result<String, Error> {
@@ -29,6 +48,10 @@ async fn run(tx: &mut Tx, new_store_id: &str, for_copy: bool) -> Result<String, 
     check_owner(tx).await?;
     let applied = applied(tx).await?;
     bring(tx, &applied, MIGRATIONS, new_store_id).await?;
+    store(tx, for_copy).await
+}
+
+async fn store(tx: &mut Tx, for_copy: bool) -> Result<String, Error> {
     let (store_id, filled_from) = tx
         .one("SELECT store_id, filled_from FROM store WHERE id = 1", &[], |row| {
             Ok((row.get::<String>(0)?, row.get::<Option<String>>(1)?))

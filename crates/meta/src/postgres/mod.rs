@@ -53,6 +53,9 @@ pub struct PostgresOptions {
     pub statement_timeout: Duration,
     /// Whether a database is accepted that a copy has begun to fill and not ended: for that copy.
     pub for_copy: bool,
+    /// Changes nothing: every write fails with [`Error::ReadOnly`], and so does opening a database whose schema is older than
+    /// this program's.
+    pub read_only: bool,
 }
 
 impl PostgresOptions {
@@ -65,6 +68,7 @@ impl PostgresOptions {
             pool_timeout: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(30),
             for_copy: false,
+            read_only: false,
         }
     }
 }
@@ -95,7 +99,7 @@ impl Postgres {
             .map_err(|error| Error::db("setting up the connections", error))?;
         let counts = Arc::new(Counts::default());
         let postgres = Self { pool, clock, random, statement_timeout: options.statement_timeout, counts };
-        let store_id = migrate::migrate(&postgres, new_store_id, options.for_copy).await?;
+        let store_id = migrate::migrate(&postgres, new_store_id, options).await?;
         Ok((postgres, store_id))
     }
 
@@ -176,7 +180,7 @@ impl Postgres {
             PoolError::Backend(error) => error,
             PoolError::Timeout(_) => Error::Busy,
             PoolError::Closed => Error::db("reaching the database", "the database was closed"),
-            error => Error::unavailable(error.to_string()),
+            error => Error::unavailable("a statement", error.to_string()),
         })
     }
 

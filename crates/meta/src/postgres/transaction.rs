@@ -247,7 +247,7 @@ impl PostgresTx {
     }
 
     fn connection(&self) -> Result<&Object<Manager>, Error> {
-        self.connection.as_ref().ok_or_else(|| Error::unavailable("the connection was cut"))
+        self.connection.as_ref().ok_or_else(|| Error::unavailable("a statement", "the connection was cut"))
     }
 
     /// Sorts the outcome of an exchange. After one that did not come to its end the connection is of no use any more.
@@ -264,7 +264,10 @@ impl PostgresTx {
             }
             Err(_) => {
                 self.cut();
-                Error::unavailable(format!("a statement was not answered within {} ms", self.timeout.as_millis()))
+                Error::unavailable(
+                    "a statement",
+                    format!("a statement was not answered within {} ms", self.timeout.as_millis()),
+                )
             }
         };
         self.failed = Some(error.clone());

@@ -1,5 +1,7 @@
 //! Connections: opening, settings, statements, and work on the file as a whole.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -67,13 +69,59 @@ pub(super) fn open_writer(path: &Path, busy_timeout: Duration) -> Result<Connect
     Ok(connection)
 }
 
+/// How a file is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// As others may write: with locks, and the files of the log beside it.
+    Shared,
+    /// As it stands, without a file beside it: nobody writes, and there is no log.
+    Immutable,
+}
+
+/// How a file can be read without writing to it. SQLite keeps an index of the log beside the file; where that cannot be
+/// made, only a file whose log is all copied can be read.
+pub(super) fn access_to_read(path: &Path) -> Result<Access, Error> {
+    std::fs::File::open(path).map_err(|error| Error::db("opening the database", error))?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if rustix::fs::access(directory, rustix::fs::Access::WRITE_OK).is_ok() {
+        return Ok(Access::Shared);
+    }
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    match std::fs::metadata(&log) {
+        Ok(log) if log.len() > 0 => {
+            let what = "its directory cannot be written, and its log holds changes that are not in the file: start it once \
+                        where it can be written";
+            Err(Error::db("opening the database to read it", what))
+        }
+        _ => Ok(Access::Immutable),
+    }
+}
+
 /// A connection that cannot write.
-pub(super) fn open_reader(path: &Path, busy_timeout: Duration) -> Result<Connection, Error> {
+pub(super) fn open_reader(path: &Path, access: Access, busy_timeout: Duration) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection =
-        Connection::open_with_flags(path, flags).map_err(|error| Error::sqlite("opening the database", error))?;
+    let opened = match access {
+        Access::Shared => Connection::open_with_flags(path, flags),
+        Access::Immutable => Connection::open_with_flags(immutable(path), flags | OpenFlags::SQLITE_OPEN_URI),
+    };
+    let connection = opened.map_err(|error| Error::sqlite("opening the database", error))?;
     settle(&connection, busy_timeout)?;
     Ok(connection)
+}
+
+/// The file as a URI that says that nobody changes it.
+fn immutable(path: &Path) -> OsString {
+    let mut uri = b"file:".to_vec();
+    for byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-_.~".contains(byte) {
+            uri.push(*byte);
+        } else {
+            uri.extend(format!("%{byte:02X}").bytes());
+        }
+    }
+    uri.extend(b"?immutable=1");
+    OsString::from_vec(uri)
 }
 
 fn settle(connection: &Connection, busy_timeout: Duration) -> Result<(), Error> {
@@ -109,9 +157,9 @@ fn become_wal(connection: &Connection, patience: Duration) -> Result<(), Error> 
 }
 
 /// A copy of one snapshot, made in one step so that writers cannot make it start again, then checked and synced.
-pub(super) fn backup(source: &Path, destination: &Path) -> Result<(), Error> {
+pub(super) fn backup(source: &Path, access: Access, destination: &Path) -> Result<(), Error> {
     let failed = |error| Error::sqlite("copying the database", error);
-    let source = open_reader(source, Duration::from_secs(30))?;
+    let source = open_reader(source, access, Duration::from_secs(30))?;
     let file = std::fs::OpenOptions::new()
         .read(true)
         .write(true)

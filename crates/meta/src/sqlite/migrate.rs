@@ -50,6 +50,23 @@ fn migrate_with(
     Ok(store_id)
 }
 
+/// The id of the store in a file whose schema is this program's; changes nothing.
+pub(super) fn check(connection: &Connection) -> Result<String, Error> {
+    let failed = |error| Error::sqlite("reading the schema", error);
+    let id: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(failed)?;
+    if id != APPLICATION_ID {
+        return Err(Error::corrupt("the file is a database of another program, or empty"));
+    }
+    let applied = applied(connection)?;
+    crate::migrations::check(&applied, MIGRATIONS)?;
+    if applied.len() < MIGRATIONS.len() {
+        let what =
+            "its schema is older than this program: start it once in mode read-write, which brings it up to date";
+        return Err(Error::db("opening the database to read it", what));
+    }
+    connection.query_row("SELECT store_id FROM store", [], |row| row.get(0)).map_err(failed)
+}
+
 /// Whether a copy from another database has begun to fill this one and not ended.
 pub(super) fn is_being_filled(connection: &Connection) -> Result<bool, Error> {
     connection

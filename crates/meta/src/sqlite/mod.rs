@@ -20,10 +20,11 @@ use std::time::Duration;
 use oci::{Clock, Timestamp};
 use rusqlite::Connection;
 
+use connection::Access;
 pub(crate) use connection::SqliteTx;
 pub(crate) use writer::Durability;
 
-use crate::db::{Checkpoint, Options};
+use crate::db::{Checkpoint, MakeRoom, Options};
 use crate::error::Error;
 use crate::stats::Stats;
 use crate::tx::{Tx, TxFuture};
@@ -34,9 +35,12 @@ const LONG_LOG: i64 = 16 * 1024;
 /// An open SQLite database.
 pub(crate) struct Sqlite {
     path: PathBuf,
+    access: Access,
     readers: Arc<readers::Readers>,
-    writer: writer::Writer,
+    /// None where nothing is written.
+    writer: Option<writer::Writer>,
     statements: Arc<AtomicU64>,
+    make_room: MakeRoom,
 }
 
 impl Sqlite {
@@ -47,6 +51,9 @@ impl Sqlite {
         new_store_id: &str,
         options: &Options,
     ) -> Result<(Self, String), Error> {
+        if options.read_only {
+            return Self::open_to_read(path, clock, options);
+        }
         connection::create_file(path)?;
         let mut writing = connection::open_writer(path, options.busy_timeout)?;
         let store_id = migrate::migrate(&mut writing, clock, new_store_id)?;
@@ -57,11 +64,23 @@ impl Sqlite {
         let statements = Arc::new(AtomicU64::new(0));
         let sqlite = Self {
             path: path.to_owned(),
-            readers: Arc::new(readers::Readers::new(path, clock.clone(), options, statements.clone())),
-            writer: writer::Writer::start(writing, clock.clone(), options.make_room.clone(), statements.clone())?,
+            access: Access::Shared,
+            readers: Arc::new(readers::Readers::new(path, Access::Shared, clock.clone(), options, statements.clone())),
+            writer: Some(writer::Writer::start(writing, clock.clone(), options, statements.clone())?),
             statements,
+            make_room: options.make_room.clone(),
         };
         Ok((sqlite, store_id))
+    }
+
+    /// Opens a file that is there, with a schema that needs no migration, and changes nothing in it.
+    fn open_to_read(path: &Path, clock: &Clock, options: &Options) -> Result<(Self, String), Error> {
+        let access = connection::access_to_read(path)?;
+        let store_id = migrate::check(&connection::open_reader(path, access, options.busy_timeout)?)?;
+        let statements = Arc::new(AtomicU64::new(0));
+        let readers = Arc::new(readers::Readers::new(path, access, clock.clone(), options, statements.clone()));
+        let make_room = options.make_room.clone();
+        Ok((Self { path: path.to_owned(), access, readers, writer: None, statements, make_room }, store_id))
     }
 
     /// Runs a transaction on the writer thread and returns when it is committed, durably if so asked.
@@ -70,7 +89,10 @@ impl Sqlite {
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
     {
-        self.writer.run(durability, work).await
+        match &self.writer {
+            Some(writer) => writer.run(durability, work).await,
+            None => Err(Error::ReadOnly),
+        }
     }
 
     /// Runs a read-only transaction on one snapshot.
@@ -84,7 +106,8 @@ impl Sqlite {
 
     /// Copies the log into the database file. Writers go on meanwhile.
     pub(crate) async fn checkpoint(&self) -> Result<Checkpoint, Error> {
-        let path = self.path.clone();
+        let Some(writer) = &self.writer else { return Err(Error::ReadOnly) };
+        let (path, failed) = (self.path.clone(), writer.failed());
         blocking(move || {
             let connection = connection::open_writer(&path, Duration::from_millis(500))?;
             let run = |mode: &str| {
@@ -92,7 +115,13 @@ impl Sqlite {
                     .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
                         Ok(Checkpoint { log_pages: row.get(1)?, copied_pages: row.get(2)? })
                     })
-                    .map_err(|error| Error::sqlite("copying the log", error))
+                    .map_err(|error| {
+                        if writer::is_failed_sync(&error) {
+                            failed.store(true, Ordering::Relaxed);
+                            tracing::error!(%error, "the log could not be synced; nothing is written until the next start");
+                        }
+                        Error::sqlite("copying the log", error)
+                    })
             };
             let done = run("PASSIVE")?;
             if done.log_pages > LONG_LOG { run("RESTART") } else { Ok(done) }
@@ -102,29 +131,42 @@ impl Sqlite {
 
     /// Writes a copy of one snapshot to `destination`, which must not exist. Writers go on meanwhile.
     pub(crate) async fn backup_to(&self, destination: &Path) -> Result<(), Error> {
-        let (path, destination) = (self.path.clone(), destination.to_owned());
-        blocking(move || connection::backup(&path, &destination)).await
+        let (path, access, destination) = (self.path.clone(), self.access, destination.to_owned());
+        blocking(move || connection::backup(&path, access, &destination)).await
     }
 
     /// What SQLite finds wrong with the file; empty when it is sound.
     pub(crate) async fn integrity_check(&self) -> Result<Vec<String>, Error> {
-        let path = self.path.clone();
-        blocking(move || connection::integrity_check(&connection::open_reader(&path, Duration::from_secs(5))?)).await
+        let (path, access) = (self.path.clone(), self.access);
+        let check =
+            move || connection::integrity_check(&connection::open_reader(&path, access, Duration::from_secs(5))?);
+        blocking(check).await
     }
 
     /// Ends the writer after what it has been given, and closes every connection.
     pub(crate) async fn close(&self) -> Result<(), Error> {
-        self.writer.close().await;
+        // Whoever closes last copies the log and removes it, which a reader cannot. On a full disk it stays: what it takes is
+        // there for the next start.
+        let make_room = self.make_room.clone();
+        let tight = blocking(move || Ok((make_room.0)())).await?;
+        if tight && let Some(writer) = &self.writer {
+            writer.close().await;
+        }
         let readers = self.readers.clone();
         blocking(move || {
             readers.close();
             Ok(())
         })
-        .await
+        .await?;
+        if let Some(writer) = &self.writer {
+            writer.close().await;
+        }
+        Ok(())
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        Stats { statements: self.statements.load(Ordering::Relaxed), ..self.writer.stats() }
+        let stats = self.writer.as_ref().map_or_else(Stats::default, writer::Writer::stats);
+        Stats { statements: self.statements.load(Ordering::Relaxed), ..stats }
     }
 }
 

@@ -6,7 +6,7 @@
 //! and a second connection would have to wait for the first by polling.
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::group::{Job, Transaction};
 use super::{blocking, connection, raw, raw_mut, tx_of};
-use crate::db::MakeRoom;
+use crate::db::{MakeRoom, Options};
 use crate::error::Error;
 use crate::stats::{GROUP_SIZE_BOUNDS, Stats};
 use crate::tx::{Tx, TxFuture};
@@ -46,6 +46,12 @@ struct Waiting {
 pub(super) struct Writer {
     queue: Mutex<Option<Sender<Waiting>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    timeout: Duration,
+    failed: Arc<AtomicBool>,
+    /// Groups that have ended.
+    progress: Arc<AtomicU64>,
+    /// The progress at which a caller gave up waiting. While no group has ended since, the disk is silent.
+    silent_at: AtomicU64,
     stats: Arc<Mutex<Stats>>,
 }
 
@@ -53,25 +59,35 @@ impl Writer {
     pub(super) fn start(
         connection: Connection,
         clock: Clock,
-        make_room: MakeRoom,
+        options: &Options,
         statements: Arc<AtomicU64>,
     ) -> Result<Self, Error> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let stats = Arc::new(Mutex::new(Stats::default()));
+        let (progress, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let mut state = State {
             tx: tx_of(connection, clock, statements),
             synced: None,
-            failed: false,
+            failed: failed.clone(),
             stats: stats.clone(),
             left: VecDeque::new(),
-            make_room,
+            make_room: options.make_room.clone(),
             tight: false,
+            progress: progress.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("meta-writer".to_owned())
             .spawn(move || state.serve(receiver))
             .map_err(|error| Error::db("starting the writer thread", error))?;
-        Ok(Self { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), stats })
+        Ok(Self {
+            queue: Mutex::new(Some(sender)),
+            thread: Mutex::new(Some(thread)),
+            timeout: options.timeout,
+            failed,
+            progress,
+            silent_at: AtomicU64::new(u64::MAX),
+            stats,
+        })
     }
 
     pub(super) async fn run<T, F>(&self, durability: Durability, work: F) -> Result<T, Error>
@@ -80,6 +96,9 @@ impl Writer {
         F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Send + 'static,
     {
         let closed = || Error::db("writing", "the database was closed");
+        if self.silent_at.load(Ordering::Relaxed) == self.progress.load(Ordering::Relaxed) {
+            return Err(Error::unavailable("writing", "an earlier change has not been answered yet"));
+        }
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(closed)?;
         let (job, answer) = Transaction::new(work);
         let waiting = Waiting { durability, job: Box::new(job) };
@@ -89,7 +108,15 @@ impl Writer {
             Err(_) => return Err(Error::Busy),
         }
         drop(queue);
-        answer.await.map_err(|_| closed())?
+        match tokio::time::timeout(self.timeout, answer).await {
+            Ok(answer) => answer.map_err(|_| closed())?,
+            Err(_) => {
+                // The group that it is in, or waits behind, has not ended, and raises the count when it does.
+                self.silent_at.store(self.progress.load(Ordering::Relaxed), Ordering::Relaxed);
+                let source = Arc::new(Error::late("writing", self.timeout));
+                Err(Error::Unsure { source })
+            }
+        }
     }
 
     /// Lets the thread finish what it was given, and waits for its end.
@@ -105,6 +132,11 @@ impl Writer {
         }
     }
 
+    /// When set, no write is accepted until the program has been started again.
+    pub(super) fn failed(&self) -> Arc<AtomicBool> {
+        self.failed.clone()
+    }
+
     pub(super) fn stats(&self) -> Stats {
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -117,13 +149,14 @@ struct State {
     synced: Option<Durability>,
     /// A sync failed. The kernel may have dropped pages that it could not write, so a later sync that succeeds would
     /// prove nothing: no write is accepted until the program has been started again.
-    failed: bool,
+    failed: Arc<AtomicBool>,
     stats: Arc<Mutex<Stats>>,
     /// Taken from the queue and not yet run.
     left: VecDeque<Waiting>,
     make_room: MakeRoom,
     /// The disk was all but full at the last commit.
     tight: bool,
+    progress: Arc<AtomicU64>,
 }
 
 impl State {
@@ -183,11 +216,12 @@ impl State {
         } else {
             waiting.for_each(|Waiting { job, .. }| job.answer(failure.as_ref()));
         }
+        self.progress.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Begins a transaction; the number of changes so far.
     fn begin(&mut self, durability: Durability) -> Result<u64, Error> {
-        if self.failed {
+        if self.failed.load(Ordering::Relaxed) {
             return Err(Error::ReadOnly);
         }
         let tight = (self.make_room.0)();
@@ -239,8 +273,11 @@ impl State {
         let kept = kept && tx.connection.total_changes() > before;
         let Err(error) = tx.control(if kept { "COMMIT" } else { "ROLLBACK" }) else { return Ok(kept) };
         if kept && error.sqlite_error_code() == Some(rusqlite::ffi::ErrorCode::SystemIoFailure) {
-            self.failed = true;
-            tracing::error!(error = %error, "a commit could not be synced; nothing is written until the next start");
+            // A write that failed is written again by the next commit. What a sync that failed has lost is not.
+            if is_failed_sync(&error) {
+                self.failed.store(true, Ordering::Relaxed);
+                tracing::error!(error = %error, "a commit could not be synced; nothing is written until the next start");
+            }
             return Err(Error::Unsure { source: Arc::new(error) });
         }
         Err(Error::sqlite("committing", error))
@@ -251,7 +288,7 @@ impl State {
         if !tx.connection.is_autocommit()
             && let Err(error) = tx.control("ROLLBACK")
         {
-            self.failed = true;
+            self.failed.store(true, Ordering::Relaxed);
             tracing::error!(error = %error, "a transaction could not be rolled back; nothing is written until the next start");
         }
     }
@@ -277,6 +314,13 @@ impl State {
     fn lock_stats(&self) -> std::sync::MutexGuard<'_, Stats> {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether what was written may be lost although a later sync succeeds.
+pub(super) fn is_failed_sync(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{SQLITE_IOERR_DIR_FSYNC, SQLITE_IOERR_FSYNC};
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    matches!(code, Some(SQLITE_IOERR_FSYNC | SQLITE_IOERR_DIR_FSYNC))
 }
 
 #[cfg(test)]

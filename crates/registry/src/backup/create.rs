@@ -143,8 +143,12 @@ struct Hold {
 impl Hold {
     async fn take(r: &Registry) -> Result<Self, Error> {
         let id: String = r.random::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
-        r.db().take_hold(&id, "backup", HOLD).await?;
         let lost = Arc::new(AtomicBool::new(false));
+        if r.db().is_read_only() {
+            // Nothing is collected, so there is nothing to hold, and nowhere to write it down.
+            return Ok(Self { r: r.clone(), id, lost, ticker: tokio::spawn(std::future::ready(())) });
+        }
+        r.db().take_hold(&id, "backup", HOLD).await?;
         let (db, name, flag) = (r.db().clone(), id.clone(), lost.clone());
         let ticker = tokio::spawn(async move {
             loop {

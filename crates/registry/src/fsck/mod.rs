@@ -108,7 +108,8 @@ pub enum Code {
     StrayFile,
 }
 
-/// Looks at everything. Changes nothing.
+/// Looks at everything. Changes nothing, but that a blob that was found damaged is not trusted any more: whoever may push it
+/// is told that it is absent.
 pub async fn check(
     r: &Registry,
     by: Authority<'_>,

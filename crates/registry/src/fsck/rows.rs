@@ -4,13 +4,16 @@ use std::collections::BTreeSet;
 
 use blobs::Key;
 use meta::{BlobCheck, Edge, EdgeKind, Location, ManifestCheck};
-use oci::{Digest, Hasher, Manifest};
+use oci::{Digest, Hasher, Manifest, RepositoryName};
 
 use super::{Check, Code, Severity};
-use crate::Error;
+use crate::{Error, pull};
 
 /// How many small rows are read at once.
 const PAGE: usize = 200;
+
+/// How many repositories with a damaged blob are named.
+const HIT_NAMED: usize = 16;
 
 /// How many manifests are read at once, each of up to 4 MiB.
 const MANIFESTS: usize = 8;
@@ -22,6 +25,10 @@ enum Bytes {
     Touched {
         key: String,
         mtime_ns: i64,
+    },
+    /// Other bytes, of the right length and time.
+    Other {
+        key: Key,
     },
     Wrong(Code, String),
 }
@@ -59,10 +66,11 @@ impl Check<'_> {
                     self.r.db().record_mtime(&row.digest, &key, mtime_ns).await?;
                 }
             }
-            Bytes::Wrong(code, what) => {
-                let message = format!("{what}; push the blob again to heal it");
-                self.add(code, Severity::Error, message, Some(&row.digest), None);
+            Bytes::Other { key } => {
+                pull::distrust(self.r, &row.digest, &key).await;
+                self.wrong_bytes(Code::BlobDamaged, &format!("the file {key} holds other bytes"), &row.digest).await?;
             }
+            Bytes::Wrong(code, what) => self.wrong_bytes(code, &what, &row.digest).await?,
         }
         if !row.mark_agrees && self.blob_again(before, row).await?.is_some_and(|row| !row.mark_agrees) {
             let message = "the blob's mark does not say whether a repository has it".to_owned();
@@ -71,6 +79,21 @@ impl Check<'_> {
                 self.r.db().repair_blob_mark(&row.digest).await?;
             }
         }
+        Ok(())
+    }
+
+    /// A blob is one for all repositories that have it: each is hit.
+    async fn wrong_bytes(&mut self, code: Code, what: &str, digest: &Digest) -> Result<(), Error> {
+        let mut names = self.r.db().linking_repositories(digest, HIT_NAMED + 1).await?;
+        let more = if names.len() > HIT_NAMED { " and others" } else { "" };
+        names.truncate(HIT_NAMED);
+        let first = names.first().cloned();
+        let hit = match names.iter().map(RepositoryName::as_str).collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => String::new(),
+            names => format!(" of {names}{more}"),
+        };
+        let message = format!("{what}; push the blob{hit} again to heal it");
+        self.add(code, Severity::Error, message, Some(digest), first.as_ref());
         Ok(())
     }
 
@@ -100,9 +123,7 @@ impl Check<'_> {
             Ok((open.mtime_ns, digests))
         };
         match opened.await {
-            Ok((_, digests)) if digests.first() != Some(&row.digest) => {
-                Ok(Bytes::Wrong(Code::BlobDamaged, format!("the file {key} holds other bytes")))
-            }
+            Ok((_, digests)) if digests.first() != Some(&row.digest) => Ok(Bytes::Other { key: parsed }),
             Ok((mtime_ns, _)) if mtime_ns != recorded => Ok(Bytes::Touched { key: key.clone(), mtime_ns }),
             Ok(_) => Ok(Bytes::Right),
             Err(error @ blobs::Error::NotFound { .. }) => Ok(Bytes::Wrong(Code::BlobMissing, error.to_string())),

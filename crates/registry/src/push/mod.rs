@@ -202,8 +202,8 @@ pub async fn monolithic(
 /// Removes what an upload in one request has left behind. The bytes go first, so that on a full disk there is room for the
 /// end of the row.
 async fn undo(r: &Registry, access: &Access, id: &UploadId, error: &Error) {
-    // A commit of which it is not known whether it is there may need the bytes: then collection finds out.
-    if !matches!(error, Error::Internal(_) | Error::Unsure { .. })
+    // A commit that may have been made names the file: then collection finds out.
+    if !matches!(error, Error::Internal(_) | Error::Unsure(_))
         && let Ok(key) = id.key()
         && let Err(error) = r.blobs().delete(&key).await
     {
@@ -323,7 +323,7 @@ async fn complete(r: &Registry, received: Received, digest: &Digest, right: &dyn
     let actual = match received.digest(r, digest.algorithm()).await {
         Ok(actual) => actual,
         Err(error) => {
-            received.save().await?;
+            let _ = received.save().await;
             return Err(error);
         }
     };
@@ -351,8 +351,9 @@ async fn complete(r: &Registry, received: Received, digest: &Digest, right: &dyn
             Err(refused)
         }
         Err(error) => {
-            // If it was committed after all, the row is gone and nothing is saved.
-            received.save().await?;
+            // If it was committed after all, the row is gone and nothing is saved. If it cannot be saved, the session stays
+            // where it was. The first error counts: whether the commit was made is known from it.
+            let _ = received.save().await;
             Err(error)
         }
     }

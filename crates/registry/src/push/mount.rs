@@ -4,7 +4,7 @@ use oci::{Digest, RepositoryName};
 use policy::{Access, Verb};
 
 use crate::right::Decisions;
-use crate::{Error, Registry, Right, actor};
+use crate::{Error, Registry, Right, actor, pull};
 
 /// How many repositories a mount without a source looks at.
 const CANDIDATES: usize = 64;
@@ -36,6 +36,10 @@ async fn mount_first(
         let target = decisions.next().await?;
         let sources = names.iter().filter_map(|name| target.source(name)).take(CANDIDATES);
         for source in sources {
+            // What is damaged has to be sent again, which heals it.
+            if !pull::is_sound(r, source.repository(), digest).await? {
+                continue;
+            }
             match from(r, &target, &source, digest).await {
                 Err(meta::Error::Outdated) => continue 'decided,
                 Ok(false) => {}

@@ -3,7 +3,7 @@ use std::fs;
 use oci::Reference;
 use registry::fsck::{Code, Report, Severity, check, repair};
 use registry::push::{self, Position};
-use registry::{Authority, delete};
+use registry::{Authority, Error, delete, pull};
 
 use crate::common::*;
 
@@ -65,8 +65,19 @@ async fn files_that_are_not_what_they_were() {
     assert!(repaired.findings.iter().all(|finding| finding.repaired && finding.severity == Severity::Note));
     assert!(codes(&world).await.is_empty());
 
+    // Nothing tells it from outside, until it was found.
+    let time = fs::metadata(&path).unwrap().modified().unwrap();
     fs::write(&path, [&bytes(299_999)[..], b"x"].concat()).unwrap();
-    assert_eq!(codes(&world).await, [Code::BlobDamaged]);
+    fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+    let (alice, other) = (world.access(ALICE, "a/b"), world.access(ALICE, "a/mounted"));
+    pull::blob_head(&world.registry, &alice, &image.layer).await.unwrap();
+    let damaged = report(&world).await;
+    let found = &damaged.findings[0];
+    assert_eq!((damaged.findings.len(), found.code), (1, Code::BlobDamaged));
+    let hit = found.repository.clone().unwrap();
+    assert!(found.message.contains(&hit), "{}", found.message);
+    assert!(matches!(pull::blob_head(&world.registry, &alice, &image.layer).await, Err(Error::BlobUnknown(_))));
+    assert!(!push::mount(&world.registry, &other, &name(&hit), &image.layer).await.unwrap());
     fs::write(&path, b"short").unwrap();
     assert_eq!(codes(&world).await, [Code::BlobDamaged]);
     fs::remove_file(&path).unwrap();

@@ -110,7 +110,12 @@ async fn verified_reads() {
     let time = fs::metadata(path).unwrap().modified().unwrap();
     fs::write(path, [&content[1..], b"x"].concat()).unwrap();
     fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    blob_head(&world.registry, &alice, &digest).await.unwrap();
     assert!(matches!(world.read_blob(&alice, &digest).await, Err(Error::Damaged { .. })));
+    // From now on who may push is asked for it again, which heals it.
+    assert!(matches!(blob_head(&world.registry, &alice, &digest).await, Err(Error::BlobUnknown(_))));
+    world.push_blob(&alice, &content).await;
+    assert_eq!(world.read_blob(&alice, &digest).await.unwrap(), content);
 }
 
 /// Who may push and saw the blob will name it: it is there until then, for a grace.

@@ -336,8 +336,8 @@ async fn o01_a_full_disk_keeps_the_session() {
         world.faults.fail_op(op, errno);
         let error = append(&world, &alice, &id, at(10_000), &content[10_000..]).await.unwrap_err();
         match errno {
-            Errno::NOSPC => assert!(matches!(error, Error::Full), "{error}"),
-            Errno::ROFS => assert!(matches!(error, Error::ReadOnly), "{error}"),
+            Errno::NOSPC => assert!(matches!(error, Error::Full(_)), "{error}"),
+            Errno::ROFS => assert!(matches!(error, Error::ReadOnly(_)), "{error}"),
             _ => assert!(matches!(error, Error::Unavailable { source: Some(_), .. }), "{error}"),
         }
         world.faults.clear();
@@ -420,7 +420,7 @@ async fn h06_in_one_request_nothing_is_left_on_a_full_disk() {
         if sent.is_ok() {
             break;
         }
-        assert!(matches!(sent, Err(Error::Full)), "{n}: {sent:?}");
+        assert!(matches!(sent, Err(Error::Full(_))), "{n}: {sent:?}");
         assert_eq!(world.registry.db().count_uploads().await.unwrap(), 0, "{n}");
         assert!(world.files().is_empty(), "{n}: {:?}", world.files());
     }

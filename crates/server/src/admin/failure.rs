@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::{ErrorBody, ErrorCode};
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use policy::Refusal;
 use registry::BoxError;
@@ -61,6 +61,17 @@ impl Failure {
 
     fn full() -> Self {
         Self::new(ErrorCode::Full, "the disk is full", "free some space where the data directory is")
+    }
+
+    fn unsure(source: impl Into<BoxError>) -> Self {
+        let message = "it is not known whether the change reached the disk: look before you try again";
+        Self { source: Some(source.into()), ..Self::later(ErrorCode::Unavailable, message, Duration::from_secs(5)) }
+    }
+
+    /// A change, asked of a server in read-only mode.
+    pub fn read_only_mode(allow: &str) -> Self {
+        let help = "start the server with server.mode = \"read-write\" when the maintenance is over";
+        Self::new(ErrorCode::ReadOnly, "the server is in read-only mode and changes nothing", help).header(ALLOW, allow)
     }
 
     fn read_only() -> Self {
@@ -129,7 +140,7 @@ impl From<AuthError> for Failure {
                 Self::later(ErrorCode::Unavailable, "too many logins are being checked at present", wait)
             }
             AuthError::Store(error) => error.into(),
-            AuthError::Internal(source) => Self::internal(source),
+            AuthError::Internal(source) => registry::Error::by_cause(source).into(),
         }
     }
 }
@@ -197,17 +208,11 @@ impl From<meta::Error> for Failure {
             meta::Error::Conflict { .. } => {
                 Self::new(ErrorCode::Conflict, error.to_string(), "look again and try again")
             }
-            meta::Error::Unavailable { .. } | meta::Error::Unsure { .. } => {
-                let message = match error {
-                    meta::Error::Unsure { .. } => "it is not known whether this was done: look before you try again",
-                    _ => "the database cannot be reached",
-                };
-                tracing::error!(error = &error as &dyn std::error::Error, "the database did not answer");
-                Self::later(ErrorCode::Unavailable, message, Duration::from_secs(5))
-            }
             meta::Error::Busy => Self::later(ErrorCode::Unavailable, "the database is busy", Duration::from_secs(1)),
             meta::Error::Full => Self::full(),
             meta::Error::ReadOnly => Self::read_only(),
+            meta::Error::Unavailable { .. } => registry::Error::from(error).into(),
+            meta::Error::Unsure { .. } => Self::unsure(error),
             other => Self::internal(other),
         }
     }
@@ -228,8 +233,9 @@ impl From<registry::Error> for Failure {
                 "`portcullis tag list REPOSITORY` shows those that exist",
             ),
             E::Refused(refusal) => refusal.into(),
-            E::Full => Self::full(),
-            E::ReadOnly => Self::read_only(),
+            E::Full(_) => Self::full(),
+            E::ReadOnly(_) => Self::read_only(),
+            E::Unsure(source) => Self::unsure(source),
             E::Unavailable { retry_after_s, source } => {
                 let wait = Duration::from_secs(retry_after_s.into());
                 Self { source, ..Self::later(ErrorCode::Unavailable, "the store does not answer at present", wait) }
@@ -280,7 +286,7 @@ mod tests {
             (meta::Error::ReadOnly.into(), 503, ErrorCode::Unavailable),
             (meta::Error::Conflict { what: "x".into() }.into(), 409, ErrorCode::Conflict),
             (registry::Error::NameUnknown.into(), 404, ErrorCode::RepositoryNotFound),
-            (registry::Error::Full.into(), 507, ErrorCode::Full),
+            (registry::Error::Full("".into()).into(), 507, ErrorCode::Full),
             (Refusal::Denied { reason: "no".into() }.into(), 403, ErrorCode::Denied),
             (Refusal::Challenge { scope: None, error: None }.into(), 401, ErrorCode::Unauthorized),
             (AuthError::RejectedToken.into(), 401, ErrorCode::Unauthorized),

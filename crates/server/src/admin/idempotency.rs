@@ -26,6 +26,11 @@ const SECRETS: [&str; 2] = ["password", "secret"];
 
 /// Does a POST with a key once; others pass. Sessions pass too: their answer is all secret.
 pub async fn once(State(state): State<AdminState>, request: Request, next: Next) -> Response {
+    // In read-only mode there is nowhere to remember it, and nothing left that would be done twice: of each kind of job one
+    // runs at a time, and a second backup finds its folder taken.
+    if state.app.config.is_read_only() {
+        return next.run(request).await;
+    }
     let keyed = request.method() == Method::POST && request.uri().path() != api::Route::SessionCreate.path();
     if !keyed || !request.headers().contains_key(IDEMPOTENCY_KEY) {
         return next.run(request).await;

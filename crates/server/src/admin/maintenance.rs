@@ -150,6 +150,9 @@ pub async fn fsck_run(
     Admin(access): Admin,
     Input(input): Input<StartFsck>,
 ) -> Result<Response, Failure> {
+    if input.repair && state.app.config.is_read_only() {
+        return Err(Failure::read_only_mode("POST"));
+    }
     let (app, watch) = (state.app.clone(), Watch::start(&state));
     let job = state.jobs.start(JobKind::Fsck, access.label(), |progress| async move {
         let tell = |so_far: &fsck::Checked| {

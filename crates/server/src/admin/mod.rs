@@ -65,7 +65,8 @@ pub fn router(app: AppState, random: Random, tasks: TaskList) -> Router {
     };
     let mut guarded = Router::new();
     for route in Route::ALL.iter().copied().filter(|route| *route != Route::SessionRefresh) {
-        guarded = guarded.route(route.path(), handler(route));
+        let refused = state.app.config.is_read_only() && route.is_change();
+        guarded = guarded.route(route.path(), if refused { refusal(route) } else { handler(route) });
     }
     let guarded = guarded
         .route_layer(from_fn_with_state(state.clone(), idempotency::once))
@@ -120,6 +121,23 @@ fn handler(route: Route) -> MethodRouter<AdminState> {
         Route::JobShow => get(maintenance::job),
         Route::TaskList => get(server_info::tasks),
         Route::ServerShow => get(server_info::show),
+    }
+}
+
+/// Stands in for the handler of a change while the server is read-only. Behind `admit`, like the handler.
+fn refusal(route: Route) -> MethodRouter<AdminState> {
+    let taken = |other: &&Route| other.path() == route.path() && !other.is_change();
+    let mut methods: Vec<&str> = Route::ALL.iter().filter(taken).map(|other| other.method().as_str()).collect();
+    if methods.contains(&"GET") {
+        methods.push("HEAD");
+    }
+    let allow = methods.join(", ");
+    let refuse = move || std::future::ready(Failure::read_only_mode(&allow));
+    match route.method() {
+        api::Method::Get => get(refuse),
+        api::Method::Post => post(refuse),
+        api::Method::Patch => patch(refuse),
+        api::Method::Delete => delete(refuse),
     }
 }
 

@@ -24,6 +24,7 @@ pub async fn show(State(state): State<AdminState>, Admin(_): Admin) -> Response 
         }
         .to_owned(),
         storage: "fs".to_owned(),
+        mode: state.app.config.server.mode.as_str().to_owned(),
         free_bytes: registry.blobs().free_bytes().ok(),
     };
     answer(StatusCode::OK, &info)

@@ -4,14 +4,14 @@
 //! limits of a token; what somebody may do is decided by `policy`, anew for each request, from the rules of the moment.
 
 mod backoff;
-mod basic;
+pub(crate) mod basic;
 mod denials;
 mod hosts;
-mod origin;
+pub(crate) mod origin;
 mod password;
 pub mod service;
 mod session;
-mod token;
+pub(crate) mod token;
 mod verified;
 
 use std::sync::Arc;
@@ -28,6 +28,7 @@ use registry::Registry;
 pub use backoff::Source;
 pub use denials::Journal;
 pub use hosts::{Challenge, Hosts, Scheme};
+pub use origin::client_address;
 pub use password::HashError;
 pub use session::AdminSession;
 pub use token::{TokenKey, TokenKeys};
@@ -304,6 +305,13 @@ impl Auth {
             return Ok(known);
         }
         self.check_pause(name, origin)?;
+        let alone = tokio::time::timeout(password::PATIENCE, self.0.verified.alone(name, secret)).await;
+        let _alone = alone.map_err(|_| HashError::Busy)?;
+        // While this one waited, others may have found the answer, or have failed too often.
+        if let Some(known) = self.remembered(name, secret) {
+            return Ok(known);
+        }
+        self.check_pause(name, origin)?;
         let rules = self.0.setup.rules.load();
         let subject = rules.subject_by_name(name).filter(|subject| subject.is_active(self.now()));
         let known = basic::stored(&self.0.setup.registry, name, subject, self.now())
@@ -317,10 +325,7 @@ impl Auth {
             true
         } else {
             let turn = self.0.hashing.enter().await?;
-            // While this one waited for its turn, others may have found the answer, or have failed too often.
-            if let Some(known) = self.remembered(name, secret) {
-                return Ok(known);
-            }
+            // While this one waited for its turn, others may have failed too often.
             self.check_pause(name, origin)?;
             let hash = if let Stored::Password(hash) = &known { Some(hash.clone()) } else { None };
             self.0.hashing.verify(turn, secret, hash).await?

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::http::request::Parts;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 use policy::{Caller, Credential, Identity};
 
@@ -25,7 +25,7 @@ impl Origin {
     /// The origin of this request. What a peer says about whom it speaks for counts only if it is one of `proxies`.
     pub fn of(parts: &Parts, proxies: &[IpNet]) -> Self {
         let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.addr).map(|address| address.ip().to_canonical());
-        let address = peer.map(|peer| client(peer, &parts.headers, proxies));
+        let address = peer.map(|peer| client_address(peer, &parts.headers, proxies));
         let request_id = parts.extensions.get::<RequestId>().map_or_else(String::new, |id| id.0.clone());
         // Without an address it came by the socket: one source for all.
         let source = Source::of(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
@@ -45,33 +45,44 @@ impl Origin {
     }
 }
 
-/// The last address that was not written by one of the proxies: `Forwarded` (RFC 7239), else `X-Forwarded-For`, read from
-/// the right, since each proxy appends whom it saw and everything to the left may be invented.
-fn client(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
+/// The last address that was not written by one of the proxies: `X-Forwarded-For` or `Forwarded` (RFC 7239), read from the
+/// right, since each proxy appends whom it saw and everything to the left may be invented.
+///
+/// A proxy writes one of the two headers and may hand on what the client wrote into the other. Which one is whose cannot be
+/// seen, so when they disagree neither is believed and the answer is the peer itself.
+pub fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
     let trusted = |address: &IpAddr| proxies.iter().any(|net| net.contains(address));
     if !trusted(&peer) {
         return peer;
     }
-    let lines = |name: &str| -> Vec<&str> {
-        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).map(str::trim).collect()
+    let last = |name: &str, read: fn(&str) -> Option<IpAddr>| {
+        headers.contains_key(name).then(|| {
+            let mut last = peer;
+            for hop in elements(headers, name).rev().map(|hop| hop.and_then(read)) {
+                // What cannot be read ends what can be believed.
+                let Some(hop) = hop else { break };
+                last = hop;
+                if !trusted(&hop) {
+                    break;
+                }
+            }
+            last
+        })
     };
-    let standard = lines("forwarded");
-    let hops: Vec<Option<IpAddr>> = if standard.is_empty() {
-        lines("x-forwarded-for").into_iter().map(address).collect()
-    } else {
-        standard.into_iter().map(forwarded_for).collect()
-    };
-    let mut last = peer;
-    for hop in hops.into_iter().rev() {
-        // What cannot be read ends what can be believed.
-        let Some(hop) = hop else { break };
-        last = hop;
-        if !trusted(&hop) {
-            break;
-        }
+    match (last("forwarded", forwarded_for), last("x-forwarded-for", address)) {
+        (Some(one), Some(other)) if one != other => peer,
+        (one, other) => one.or(other).unwrap_or(peer),
     }
-    last
+}
+
+/// The elements of all lines of a list header; `None` for those of a line that is not text.
+fn elements<'a>(headers: &'a HeaderMap, name: &str) -> impl DoubleEndedIterator<Item = Option<&'a str>> {
+    let lines: Vec<&HeaderValue> = headers.get_all(name).iter().collect();
+    let elements = lines.into_iter().flat_map(|line| match line.to_str() {
+        Ok(text) => text.split(',').map(|element| Some(element.trim())).collect::<Vec<_>>(),
+        Err(_) => vec![None],
+    });
+    elements.collect::<Vec<_>>().into_iter()
 }
 
 /// The `for` of one element of `Forwarded`.
@@ -101,7 +112,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        client(peer.parse().unwrap(), &map, &proxies).to_string()
+        client_address(peer.parse().unwrap(), &map, &proxies).to_string()
     }
 
     #[test]
@@ -132,7 +143,16 @@ mod tests {
         }
         let two = [("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "192.0.2.7")];
         assert_eq!(of("10.0.0.1", &two), "192.0.2.7");
-        let both = [("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=192.0.2.7")];
-        assert_eq!(of("10.0.0.1", &both), "192.0.2.7");
+    }
+
+    #[test]
+    fn what_a_proxy_hands_on_does_not_beat_what_it_writes() {
+        let of = |forwarded, x_forwarded_for| {
+            of("10.0.0.1", &[("forwarded", forwarded), ("x-forwarded-for", x_forwarded_for)])
+        };
+        assert_eq!(of("for=6.6.6.6", "192.0.2.7"), "10.0.0.1");
+        assert_eq!(of("for=192.0.2.7", "6.6.6.6"), "10.0.0.1");
+        assert_eq!(of("for=192.0.2.7", "6.6.6.6, 192.0.2.7"), "192.0.2.7");
+        assert_eq!(of("for=_hidden", "192.0.2.7"), "10.0.0.1");
     }
 }

@@ -16,7 +16,7 @@ const AT_ONCE: usize = 2;
 /// Who comes when this many wait is turned away.
 const QUEUE: usize = 64;
 /// Who has waited this long is turned away.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 const SALT_LENGTH: usize = 16;
 
 /// All hashing of passwords of one server.

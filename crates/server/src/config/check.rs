@@ -11,8 +11,8 @@ use super::keys::{self, Form, KEYS};
 use super::value::{ByteSize, parse_duration};
 use super::{
     AdminConfig, AuthConfig, BootstrapConfig, Challenge, Config, ContentConfig, DatabaseConfig, DatabaseUrl, GcConfig,
-    KeysConfig, LimitsConfig, LogConfig, LogFormat, OpsConfig, PublicUrl, SandboxConfig, SandboxMode, ServerConfig,
-    Setting, StorageConfig, TlsFiles, UploadConfig,
+    KeysConfig, LimitsConfig, LogConfig, LogFormat, Mode, OpsConfig, PublicUrl, SandboxConfig, SandboxMode,
+    ServerConfig, Setting, StorageConfig, TlsFiles, UploadConfig,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -48,6 +48,7 @@ impl Checker<'_> {
         let ops = OpsConfig { listen: self.address_or_off("ops.listen").flatten() };
         let database = self.database();
         let reserve = self.size("storage.reserve", 0..=1 << 50);
+        let timeout = self.duration("storage.timeout", SECOND / 10..=3600 * SECOND);
         let verify_reads = self.switch("storage.verify_reads");
         let sandbox = self.sandbox();
         let keys = KeysConfig { kek_file: self.path("keys.kek_file") };
@@ -65,8 +66,8 @@ impl Checker<'_> {
             admin,
             ops,
             database: database?,
-            storage: StorageConfig { reserve: reserve?, verify_reads: verify_reads? },
             sandbox: sandbox?,
+            storage: StorageConfig { reserve: reserve?, timeout: timeout?, verify_reads: verify_reads? },
             keys,
             auth: auth?,
             content: content?,
@@ -88,6 +89,11 @@ impl Checker<'_> {
         let key = self.path("server.tls.key");
         let client_ca = self.path("server.tls.client_ca");
         let drain_timeout = self.duration("server.drain_timeout", Duration::ZERO..=DAY);
+        let mode = self.one("server.mode", |text| match text {
+            "read-write" => Ok(Mode::ReadWrite),
+            "read-only" => Ok(Mode::ReadOnly),
+            _ => Err(format!("`{text}` is neither `read-write` nor `read-only`")),
+        });
         let tls = match (certificate, key) {
             (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key, client_ca }),
             (None, None) => {
@@ -105,7 +111,7 @@ impl Checker<'_> {
                 None
             }
         };
-        Some(ServerConfig { listen: listen?, public_urls, plain_from, tls, drain_timeout: drain_timeout? })
+        Some(ServerConfig { listen: listen?, public_urls, plain_from, tls, drain_timeout: drain_timeout?, mode: mode? })
     }
 
     fn auth(&mut self) -> Option<AuthConfig> {
@@ -290,7 +296,11 @@ fn settings(raw: &Raw) -> Vec<Setting> {
 fn toml_text(key: &keys::Key, value: &Value) -> String {
     let quote = |text: &str| toml::Value::String(text.to_owned()).to_string();
     match (&value.typed, key.form) {
-        (Typed::Text(text), Form::Count | Form::Switch) => text.clone(),
+        // As TOML writes it: without the blanks and leading zeros that a variable may have.
+        (Typed::Text(text), Form::Count) => {
+            text.trim().parse::<u64>().map_or_else(|_| text.clone(), |number| number.to_string())
+        }
+        (Typed::Text(text), Form::Switch) => text.trim().to_owned(),
         (Typed::Text(text), Form::Path) => quote(&resolve(Path::new(text), value.base.as_deref()).to_string_lossy()),
         (Typed::Text(text), _) => quote(text),
         (Typed::Number(number), _) => number.to_string(),

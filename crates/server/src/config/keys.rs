@@ -115,6 +115,15 @@ pub const KEYS: &[Key] = &[
          address that is listened on.",
     ),
     key(
+        "server.mode",
+        Form::Choice(&["read-write", "read-only"]),
+        "read-write",
+        "`read-only`: for maintenance. Whoever may push or delete is answered 405 `UNSUPPORTED`, changes of the admin API are \
+         answered 405 `read_only`; pulls, lists, logins, checks and backups go on. Nothing in the store or in the database is \
+         changed: no collection, no audit trail (its lines go to the log), no time of the last login. The data directory may be \
+         mounted read-only.",
+    ),
+    key(
         "server.plain_from",
         Form::Networks,
         "",
@@ -191,6 +200,13 @@ pub const KEYS: &[Key] = &[
         "What pushes leave free on the disk, at most a twentieth of it: with less they are answered 507, while deletions, \
          collections and changes of accounts go on. A quarter of it is set aside in the file `reserve` of the data \
          directory, which is given up when others fill the disk. `0` switches both off.",
+    ),
+    key(
+        "storage.timeout",
+        Form::Duration,
+        "60s",
+        "How long a request waits for a disk that does not answer, before it is answered 503. A sync has a second more for \
+         each MiB that it has to write.",
     ),
     key(
         "storage.verify_reads",

@@ -77,6 +77,27 @@ pub struct ServerConfig {
     pub tls: Option<TlsFiles>,
     /// How long requests may go on after the signal to stop.
     pub drain_timeout: Duration,
+    /// Whether anything may be changed.
+    pub mode: Mode,
+}
+
+/// Whether anything may be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// By whoever has the right to.
+    ReadWrite,
+    /// By nobody, the server included.
+    ReadOnly,
+}
+
+impl Mode {
+    /// As it stands in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadWrite => "read-write",
+            Self::ReadOnly => "read-only",
+        }
+    }
 }
 
 impl ServerConfig {
@@ -149,6 +170,8 @@ pub struct DatabaseConfig {
 pub struct StorageConfig {
     /// Bytes of the disk that pushes leave free; zero is none.
     pub reserve: ByteSize,
+    /// How long a request waits for a disk that does not answer.
+    pub timeout: Duration,
     /// Hash every blob before it is sent.
     pub verify_reads: bool,
 }
@@ -298,6 +321,11 @@ impl Config {
     /// Every setting in force, in the order of the reference. Settings without a value are left out.
     pub fn settings(&self) -> &[Setting] {
         &self.settings
+    }
+
+    /// Whether nothing may be changed.
+    pub fn is_read_only(&self) -> bool {
+        self.server.mode == Mode::ReadOnly
     }
 
     /// The settings as a TOML file with the origin of each value beside it.

@@ -202,3 +202,16 @@ fn a_token_lives_a_minute_at_least_and_the_reserve_has_a_size() {
     let config = from_file("auth.token_lifetime = '60s'\nstorage.reserve = '1GiB'", &[], Flags::default()).unwrap();
     assert_eq!(config.storage.reserve, ByteSize(1 << 30));
 }
+
+#[test]
+fn what_is_shown_can_be_read_again() {
+    let variables = [
+        ("PORTCULLIS_LIMITS__CONNECTIONS", " 007\t"),
+        ("PORTCULLIS_CONTENT__SPARSE_IMAGES", "true\u{b}"),
+        ("PORTCULLIS_GC__GRACE", " 2h"),
+    ];
+    let config = from_file("", &variables, Flags::default()).unwrap();
+    let again = from_file(&config.show(), &[], Flags::default()).unwrap();
+    assert_eq!((again.limits.connections, again.content.sparse_images), (7, true));
+    assert_eq!(again.gc.grace, config.gc.grace);
+}

@@ -20,6 +20,9 @@ use crate::auth::{AuthError, Challenge};
 /// Whoever may not see a repository reads this, and so does who may see it but finds it missing.
 const NAME_UNKNOWN: &str = "there is no such repository, or you may not see it";
 
+/// Who pushes to a server in maintenance reads this.
+const READ_ONLY_MODE: &str = "the registry is read-only for maintenance: pulls go on, push again later";
+
 /// Why a request was not carried out.
 #[derive(Debug)]
 pub enum Failure {
@@ -56,6 +59,8 @@ pub enum Failure {
         /// What it is needed for, and what would grant it.
         reason: String,
     },
+    /// Nothing is changed by a server in this mode: 405, with the methods that it takes there.
+    ReadOnlyMode(&'static str),
     /// The operation.
     Registry(registry::Error),
 }
@@ -169,6 +174,11 @@ pub fn answer(failure: Failure, asked: &Asked<'_>) -> Response {
         Failure::Auth(error) => auth(error, asked),
         Failure::Refused(refusal) => refused(refusal, asked),
         Failure::TagDenied { reason, .. } => one(ErrorCode::Denied, &reason),
+        Failure::ReadOnlyMode(allow) => {
+            let mut response = one(ErrorCode::Unsupported, READ_ONLY_MODE);
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+            response
+        }
         Failure::Registry(error) => operation(error, asked),
     }
 }
@@ -200,7 +210,13 @@ fn auth(error: AuthError, asked: &Asked<'_>) -> Response {
             retry(one(ErrorCode::Unavailable, "too many logins are being checked: try again"), wait)
         }
         AuthError::Store(error) => operation(error, asked),
-        AuthError::Internal(error) => internal(error.as_ref(), asked),
+        AuthError::Internal(error) => match registry::Error::by_cause(error) {
+            registry::Error::Internal(error) => internal(error.as_ref(), asked),
+            other => {
+                tracing::warn!(request_id = asked.request_id, error = %chain(&other), "a login could not be checked");
+                operation(other, asked)
+            }
+        },
     }
 }
 
@@ -270,9 +286,10 @@ fn operation(error: registry::Error, asked: &Asked<'_>) -> Response {
         }
         Error::TooManyUploads { limit } => {
             let message = format!("you have {limit} unfinished uploads already: finish or cancel some");
-            retry(one(ErrorCode::TooManyRequests, &message), Duration::from_secs(60))
+            // A push that is alive ends an upload within seconds, and clients such as regclient wait as long as they are told.
+            retry(one(ErrorCode::TooManyRequests, &message), Duration::from_secs(10))
         }
-        Error::Full => {
+        Error::Full(_) => {
             let message = match asked.upload {
                 true => "the registry's disk is full: the status of the upload tells what of it is kept",
                 false => "the registry's disk is full",
@@ -280,18 +297,19 @@ fn operation(error: registry::Error, asked: &Asked<'_>) -> Response {
             let response = with_status(StatusCode::INSUFFICIENT_STORAGE, ErrorCode::Unavailable, message);
             retry(response, Duration::from_secs(60))
         }
-        Error::ReadOnly => retry(one(ErrorCode::Unavailable, "the registry cannot write now"), Duration::from_secs(30)),
-        Error::Unavailable { retry_after_s, source } => {
-            if let Some(source) = source {
-                tracing::warn!(request_id = asked.request_id, error = %chain(source.as_ref()), "a store did not answer");
-            }
-            let response = one(ErrorCode::Unavailable, "the registry is busy: try again");
-            retry(response, Duration::from_secs(retry_after_s.into()))
+        Error::ReadOnly(_) => {
+            retry(one(ErrorCode::Unavailable, "the registry cannot write now"), Duration::from_secs(30))
         }
-        Error::Unsure { retry_after_s, source } => {
-            tracing::error!(request_id = asked.request_id, error = %chain(source.as_ref()), "a commit was not confirmed");
-            let message = "the registry does not know whether this was done: try again";
+        Error::Unavailable { retry_after_s, source } => {
+            let message = match source {
+                Some(_) => "the registry cannot reach its store or its database: try again",
+                None => "the registry is busy: try again",
+            };
             retry(one(ErrorCode::Unavailable, message), Duration::from_secs(retry_after_s.into()))
+        }
+        Error::Unsure(_) => {
+            let message = "it is not known whether this was done: send it again, which does no harm";
+            retry(one(ErrorCode::Unavailable, message), Duration::from_secs(5))
         }
         Error::Outdated => retry(one(ErrorCode::Unavailable, "rights are changing: try again"), Duration::from_secs(1)),
         Error::ClientGone(error) => cut(&error),

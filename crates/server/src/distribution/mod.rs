@@ -189,9 +189,13 @@ async fn dispatch(call: &Call<'_>, route: &Route, body: RequestBody) -> Result<R
         Err(Refusal::Hidden) if matches!(route, Route::Referrers(..)) => return Ok(referrers::empty(call)),
         other => other?,
     };
+    // After the rights, so that the mode tells nobody more than they were told before.
+    if call.state.config.is_read_only() && route.is_change() {
+        return Err(Failure::ReadOnlyMode(route.reading_methods()));
+    }
     if let Route::ManifestPut(..) | Route::UploadStart(_) | Route::UploadAppend(..) | Route::UploadFinish(..) = route {
         // What is left of the disk is for those who make room.
-        call.state.registry.blobs().admit().map_err(registry::Error::from)?;
+        call.state.registry.blobs().admit().await.map_err(registry::Error::from)?;
     }
     match route {
         Route::Base | Route::Catalog | Route::Discover => Ok(respond::json(StatusCode::OK, &json!({}))),
@@ -273,6 +277,10 @@ impl Call<'_> {
 
     /// Counts what is damaged, and notes that a known subject was refused something.
     fn record(&self, route: &Route, failure: &Failure) {
+        if let Failure::Registry(error) = failure {
+            let request_id = crate::main_router::request_id(self.parts);
+            self.state.trouble.note(error, request_id, &self.state.metrics);
+        }
         let verb = match failure {
             Failure::Registry(registry::Error::Damaged { .. }) => {
                 self.state.metrics.damaged();

@@ -1,16 +1,14 @@
 //! Answers and their bodies.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use axum::response::Response;
-use blobs::Source;
+use blobs::{ReadFile, Source};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -161,7 +159,7 @@ impl Piece {
     }
 }
 
-fn read(file: Arc<File>, offset: u64, length: u64) -> BoxFuture<'static, io::Result<Bytes>> {
+fn read(file: ReadFile, offset: u64, length: u64) -> BoxFuture<'static, io::Result<Bytes>> {
     Box::pin(async move {
         let result = blobs::read_chunk(&file, offset, length).await;
         if let Err(error) = &result {
@@ -217,10 +215,10 @@ mod tests {
 
     use super::*;
 
-    fn file_of(bytes: &[u8]) -> Arc<File> {
+    fn file_of(bytes: &[u8]) -> ReadFile {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        Arc::new(file.reopen().unwrap())
+        file.reopen().unwrap().into()
     }
 
     #[tokio::test]

@@ -200,6 +200,30 @@ impl Route {
         }
     }
 
+    /// Whether it changes something. The list is one of those that do not, so that a new route is refused by a read-only
+    /// server until it is named here.
+    pub fn is_change(&self) -> bool {
+        !matches!(
+            self,
+            Self::Base
+                | Self::Catalog
+                | Self::Discover
+                | Self::Tags(_)
+                | Self::Referrers(..)
+                | Self::ManifestGet(..)
+                | Self::ManifestHead(..)
+                | Self::BlobGet(..)
+                | Self::BlobHead(..)
+                | Self::UploadStatus(..)
+        )
+    }
+
+    /// The methods that a read-only server takes where this one was sent: the value of `Allow`.
+    pub fn reading_methods(&self) -> &'static str {
+        // RFC 9110, 10.2.1: an empty list says that no method is allowed there.
+        if matches!(self, Self::UploadStart(_)) { "" } else { "GET, HEAD" }
+    }
+
     /// What a caller must be allowed to do in that repository. Cancelling an upload takes the right to push only:
     /// pushers never hold `delete`.
     pub fn need(&self) -> Option<Need<'_>> {

@@ -7,7 +7,7 @@
 
 mod activity;
 mod connection;
-mod framing;
+pub(crate) mod framing;
 mod request;
 mod socket;
 mod table;
@@ -18,7 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use oci::Random;
@@ -42,6 +42,8 @@ use table::{Admission, Place, Table};
 const SIDE_CONNECTIONS: u32 = 256;
 /// Connections that wait to be accepted; the kernel may allow fewer (`net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
+/// For so long it is not told again that connections cannot be accepted.
+const QUIET: Duration = Duration::from_secs(60);
 /// A path of a socket must fit into the address (Linux: 108 bytes with the final zero).
 const SOCKET_PATH: usize = 107;
 
@@ -196,6 +198,7 @@ pub fn serve(bound: Bound, router: Router, context: &Context, phase: watch::Rece
 }
 
 async fn accept(kind: Kind, service: Arc<Service>, mut phase: watch::Receiver<Phase>) {
+    let mut told: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             _ = phase.wait_for(|phase| *phase != Phase::Run) => return,
@@ -206,7 +209,11 @@ async fn accept(kind: Kind, service: Arc<Service>, mut phase: watch::Receiver<Ph
             Err(error) => {
                 // Out of descriptors or memory: connections that end make room. One that is gone already is no matter.
                 if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
-                    tracing::warn!(%error, listener = service.listener.as_str(), "cannot accept a connection");
+                    // Once, not at each try while it lasts.
+                    if told.is_none_or(|told| told.elapsed() >= QUIET) {
+                        tracing::warn!(%error, listener = service.listener.as_str(), "cannot accept a connection");
+                        told = Some(Instant::now());
+                    }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
                 continue;

@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::io;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +13,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use oci::Random;
@@ -21,6 +22,7 @@ use tower::ServiceExt as _;
 
 use super::activity::{Activity, Expired};
 use super::connection::Service;
+use crate::auth::client_address;
 use crate::metrics::Held;
 use crate::state::{Listener, Note, Peer, RequestId};
 
@@ -54,6 +56,10 @@ pub(super) async fn handle(
         path: request.uri().path().to_owned(),
         status: StatusCode::OK,
         sent: 0,
+        version: request.version(),
+        client: peer
+            .addr
+            .map(|addr| client_address(addr.ip().to_canonical(), request.headers(), &service.server.plain_from)),
         peer,
         id: id.clone(),
         note: note.clone(),
@@ -278,6 +284,9 @@ struct Record {
     path: String,
     status: StatusCode,
     sent: u64,
+    version: Version,
+    /// Where it comes from, as far as the peer may say so; `None` of the socket.
+    client: Option<IpAddr>,
     peer: Peer,
     id: RequestId,
     note: Note,
@@ -306,12 +315,26 @@ impl Record {
         let ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (method, status) = (self.method.as_str(), self.status.as_u16());
         let subject = self.note.subject().unwrap_or("-");
+        let client = self.client.map_or_else(|| "local".to_owned(), |client| client.to_string());
         let (listener, request_id) = (self.peer.listener.as_str(), self.id.0.as_str());
+        let (bytes, protocol) = (self.sent, protocol(self.version));
         if matches!(self.path.as_str(), "/healthz" | "/readyz" | "/metrics") {
-            tracing::debug!(method, path, status, bytes = self.sent, ms, peer, listener, request_id, "request");
+            tracing::debug!(method, path, status, bytes, ms, client, peer, protocol, listener, request_id, "request");
         } else {
-            tracing::info!(method, path, status, bytes = self.sent, ms, subject, peer, listener, request_id, "request");
+            tracing::info!(
+                method, path, status, bytes, ms, subject, client, peer, protocol, listener, request_id, "request"
+            );
         }
+    }
+}
+
+/// The version of HTTP as people write it.
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_11 => "HTTP/1.1",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "other",
     }
 }
 

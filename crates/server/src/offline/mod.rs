@@ -40,6 +40,12 @@ pub async fn fsck(
             help: "name its data directory with --data-dir DIR".to_owned(),
         });
     }
+    if repair && config.is_read_only() {
+        return Err(Error::refuse(
+            "server.mode is read-only, and a repair changes what it finds",
+            "set server.mode to read-write for it: PORTCULLIS_SERVER__MODE=read-write portcullis fsck --repair",
+        ));
+    }
     let for_lock = clock.clone();
     let data = blocking(move || DataDir::open_existing(&root, &for_lock)).await?;
     let registry = open_registry(config, &data, &clock, &random, Duration::ZERO).await?;

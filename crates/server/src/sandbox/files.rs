@@ -67,23 +67,19 @@ impl Allowed {
     fn allow_database(&mut self, url: &DatabaseUrl) -> Option<PathBuf> {
         let DatabaseUrl::Postgres(url) = url else { return None };
         self.connect.extend(url.tcp_port());
+        let there = |path: &&&str| Path::new(path).exists();
         if url.is_looked_up() {
             self.connect.push(NAME_SERVER);
-            self.files.extend(there(&NAMES));
+            self.files.extend(NAMES.iter().filter(there).map(PathBuf::from));
         }
         match url.authorities()? {
             Authorities::File(file) => Some(file.to_owned()),
             Authorities::System => {
-                self.read.extend(there(&AUTHORITIES));
+                self.read.extend(AUTHORITIES.iter().filter(there).map(PathBuf::from));
                 None
             }
         }
     }
-}
-
-/// Those that are there: a path that is to be allowed has to be.
-fn there(paths: &[&str]) -> impl Iterator<Item = PathBuf> {
-    paths.iter().map(PathBuf::from).filter(|path| path.exists())
 }
 
 fn parent(file: &Path) -> Option<PathBuf> {

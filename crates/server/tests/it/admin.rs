@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, Method, Request};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use server::state::{Listener, Peer, RequestId};
+use server::state::{AppState, Listener, Peer, RequestId};
 use std::sync::Arc;
 use tower::ServiceExt;
 
@@ -36,6 +36,11 @@ pub struct Told {
 
 impl Admin {
     pub fn of(world: &World) -> Self {
+        Self::of_state(&world.state)
+    }
+
+    /// The admin API of a server.
+    pub fn of_state(state: &AppState) -> Self {
         let seed = std::sync::atomic::AtomicU64::new(1);
         let random: oci::Random = Arc::new(move |bytes: &mut [u8]| {
             for byte in bytes {
@@ -44,7 +49,7 @@ impl Admin {
                 *byte = (next >> 33) as u8;
             }
         });
-        Self { router: server::admin::router(world.state.clone(), random, Arc::new(Vec::new)) }
+        Self { router: server::admin::router(state.clone(), random, Arc::new(Vec::new)) }
     }
 
     /// A request of an API route.

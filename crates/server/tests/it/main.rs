@@ -21,4 +21,5 @@ mod quirks_manifests;
 mod quirks_transport;
 mod quirks_uploads;
 mod races;
+mod read_only;
 mod world;

@@ -65,7 +65,7 @@ async fn q84_who_is_too_many_is_told_when_to_come_back() {
     let world = World::with(&[("PORTCULLIS_LIMITS__UPLOADS_PER_SUBJECT", "1")]).await;
     world.post("/v2/a/blobs/uploads/").await;
     let answer = world.post("/v2/a/blobs/uploads/").await;
-    assert_eq!((answer.told(), answer.header("retry-after")), ((429, "TOOMANYREQUESTS".to_owned()), "60".to_owned()));
+    assert_eq!((answer.told(), answer.header("retry-after")), ((429, "TOOMANYREQUESTS".to_owned()), "10".to_owned()));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use oci::{Algorithm, Hasher, Timestamp};
 use serde_json::{Value, json};
 use server::auth::{Auth, Hosts, Setup, TokenKey, TokenKeys};
-use server::config::{Config, Environment, Flags};
+use server::config::{Config, Environment, Flags, Mode};
 use server::state::{AppState, Listener, Peer, RequestId, RulesHandle};
 use testdb::{Database, Engine, engine};
 use tower::ServiceExt;
@@ -110,12 +110,21 @@ impl World {
         };
         let auth = Auth::new(setup, TokenKeys::new(&store_id, TokenKey::new("k1", &[7; 32]), Vec::new()));
         let metrics = server::metrics::Metrics::new();
-        let state = AppState { registry, auth, rules, config: Arc::new(config), metrics, clock };
+        let (config, trouble) = (Arc::new(config), server::trouble::Trouble::default());
+        let state = AppState { registry, auth, rules, config, metrics, trouble, clock };
         let router = server::main_router::router(state.clone());
         let world = Self { state, router, now, folder, database };
         world.user(MAINTAINER).await;
         world.grant(&format!("user:{MAINTAINER}"), "maintainer", "**").await;
         world
+    }
+
+    /// Goes on in this mode (`server.mode`), as after a restart. The admin API has to be made anew.
+    pub fn set_mode(&mut self, mode: Mode) {
+        let mut config = Config::clone(&self.state.config);
+        config.server.mode = mode;
+        self.state.config = Arc::new(config);
+        self.router = server::main_router::router(self.state.clone());
     }
 
     /// Adds a user, whose password is [`password`].

@@ -12,6 +12,10 @@ fn clock() -> Clock {
 
 /// A writer over a table of bytes and one that may only name it when the transaction ends.
 fn writer(path: &Path, settings: &str) -> Writer {
+    writer_with(path, settings, &Options::default())
+}
+
+fn writer_with(path: &Path, settings: &str, options: &Options) -> Writer {
     connection::create_file(path).unwrap();
     let connection = connection::open_writer(path, Duration::from_millis(50)).unwrap();
     connection
@@ -21,7 +25,7 @@ fn writer(path: &Path, settings: &str) -> Writer {
         )
         .unwrap();
     connection.execute_batch(settings).unwrap();
-    Writer::start(connection, clock(), MakeRoom::default(), Arc::default()).unwrap()
+    Writer::start(connection, clock(), options, Arc::default()).unwrap()
 }
 
 async fn put(writer: &Writer, id: i64, bytes: usize) -> Result<u64, Error> {
@@ -168,6 +172,31 @@ async fn a_database_that_is_held_or_read_only_is_said() {
     assert!(matches!(put(&writer, 1, 1).await, Err(Error::ReadOnly)));
 }
 
+/// A disk that is silent: who waits is told in time, whoever comes then at once, and all goes on when it answers.
+#[tokio::test]
+async fn nobody_waits_for_ever() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("t.db");
+    let options = Options { timeout: Duration::from_millis(200), ..Options::default() };
+    let writer = writer_with(&path, "PRAGMA busy_timeout = 60000", &options);
+    let held = outsider(&path);
+    let (first, second) = tokio::join!(put(&writer, 1, 1), put(&writer, 2, 1));
+    assert!(
+        matches!((&first, &second), (Err(Error::Unsure { .. }), Err(Error::Unsure { .. }))),
+        "{first:?} {second:?}"
+    );
+    let start = std::time::Instant::now();
+    assert!(matches!(put(&writer, 3, 1).await, Err(Error::Unavailable { .. })));
+    assert!(start.elapsed() < options.timeout);
+    drop(held);
+    while let Err(error) = put(&writer, 4, 1).await {
+        assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(ids(&writer).await, [1, 2, 4], "what was handed over went on");
+}
+
 #[tokio::test]
 async fn nothing_is_written_after_a_failed_sync() {
     let directory = tempfile::tempdir().unwrap();
@@ -180,14 +209,23 @@ async fn nothing_is_written_after_a_failed_sync() {
     let mut state = State {
         tx: tx_of(connection, clock(), Arc::default()),
         synced: None,
-        failed: true,
+        failed: Arc::new(AtomicBool::new(true)),
         stats: stats.clone(),
         left: VecDeque::new(),
         make_room: MakeRoom::default(),
         tight: false,
+        progress: Arc::default(),
     };
     let thread = std::thread::spawn(move || state.serve(receiver));
-    let writer = Writer { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), stats };
+    let writer = Writer {
+        queue: Mutex::new(Some(sender)),
+        thread: Mutex::new(Some(thread)),
+        timeout: Duration::from_secs(60),
+        failed: Arc::default(),
+        progress: Arc::default(),
+        silent_at: AtomicU64::new(u64::MAX),
+        stats,
+    };
     for durability in [Durability::Synced, Durability::Unsynced] {
         let result = writer.run(durability, |tx| {
             Box::pin(async move { tx.execute("INSERT INTO t (id, bytes) VALUES (1, x'00')", &[]).await })

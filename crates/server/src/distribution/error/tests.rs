@@ -87,9 +87,11 @@ async fn every_error_of_an_operation() {
         Error::Refused(Refusal::Hidden),
         Error::TagDenied { tag: tag(), verb: Verb::TagMove },
         Error::TooManyUploads { limit: 100 },
-        Error::Full,
-        Error::ReadOnly,
+        Error::Full("secret detail".into()),
+        Error::ReadOnly("secret detail".into()),
         Error::Unavailable { retry_after_s: 5, source: None },
+        Error::Unavailable { retry_after_s: 5, source: Some("secret detail".into()) },
+        Error::Unsure("secret detail".into()),
         Error::Damaged { digest: digest(), source: None },
         Error::ClientGone(io::ErrorKind::UnexpectedEof.into()),
         Error::Conflict { what: "something else stands in the way".to_owned() },
@@ -112,10 +114,12 @@ async fn every_error_of_an_operation() {
     405 | UNSUPPORTED the manifest <digest> needs <digest>: delete the manifest first
     404 | NAME_UNKNOWN there is no such repository, or you may not see it
     403 | DENIED this needs the verb tag-move for the tag v1
-    429 retry-after: 60 | TOOMANYREQUESTS you have 100 unfinished uploads already: finish or cancel some
+    429 retry-after: 10 | TOOMANYREQUESTS you have 100 unfinished uploads already: finish or cancel some
     507 retry-after: 60 | UNAVAILABLE the registry's disk is full
     503 retry-after: 30 | UNAVAILABLE the registry cannot write now
     503 retry-after: 5 | UNAVAILABLE the registry is busy: try again
+    503 retry-after: 5 | UNAVAILABLE the registry cannot reach its store or its database: try again
+    503 retry-after: 5 | UNAVAILABLE it is not known whether this was done: send it again, which does no harm
     500 | UNKNOWN internal error: the server's log has more under req-1
     400 | BLOB_UPLOAD_INVALID the body ended too early: unexpected end of file
     409 | UNSUPPORTED something else stands in the way
@@ -126,7 +130,7 @@ async fn every_error_of_an_operation() {
 /// Only who knows the upload can go on with it.
 #[tokio::test]
 async fn a_full_disk_under_an_upload() {
-    let told = told_of(Failure::from(registry::Error::Full), true).await;
+    let told = told_of(Failure::from(registry::Error::Full("secret detail".into())), true).await;
     assert!(told.ends_with("the registry's disk is full: the status of the upload tells what of it is kept"), "{told}");
 }
 
@@ -176,6 +180,7 @@ async fn every_other_failure() {
         AuthError::Throttled { wait }.into(),
         AuthError::Busy { wait }.into(),
         AuthError::Internal("secret detail".into()).into(),
+        AuthError::Internal(Box::new(meta::Error::Busy)).into(),
     ];
     insta::assert_snapshot!(table(all).await, @r#"
     404 | UNSUPPORTED there is no such endpoint
@@ -199,6 +204,7 @@ async fn every_other_failure() {
     429 retry-after: 2 | TOOMANYREQUESTS too many wrong logins from here: wait
     503 retry-after: 2 | UNAVAILABLE too many logins are being checked: try again
     500 | UNKNOWN internal error: the server's log has more under req-1
+    503 retry-after: 1 | UNAVAILABLE the registry cannot reach its store or its database: try again
     "#);
 }
 

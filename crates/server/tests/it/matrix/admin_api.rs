@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use api::{Method, Route};
 use serde_json::json;
+use server::config::Mode;
 
 use super::{FILE, Table};
 use crate::admin::{Admin, Ask, Told};
@@ -52,6 +53,51 @@ async fn admin() {
         }
     }
     assert!(wrong.is_empty(), "{} cells differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// What a server in read-only mode does for an administrator all the same, besides reads.
+const STILL_DONE: [Route; 5] =
+    [Route::SessionCreate, Route::SessionRefresh, Route::BackupCreate, Route::BackupVerify, Route::FsckRun];
+
+#[tokio::test]
+async fn admin_in_read_only_mode() {
+    let table = Table::parse(FILE, "admin");
+    let mut stage = Stage::new().await;
+    let grant = stage.reset().await;
+    stage.world.set_mode(Mode::ReadOnly);
+    stage.admin = Admin::of(&stage.world);
+    // Jobs are those since the start.
+    let job = stage.admin.job(Route::BackupVerify, json!({ "directory": stage.backup })).await;
+    stage.job = job["id"].as_str().unwrap().to_owned();
+    let mut wrong = Vec::new();
+    for (number, row) in table.rows.iter().enumerate() {
+        let route = route(row.line);
+        let refused = route.method() != Method::Get && !STILL_DONE.contains(&route);
+        for (caller, expected) in table.callers.iter().zip(&row.cells) {
+            let Some(expected) = expected else { continue };
+            let administrator = matches!(*caller, "admin" | "session" | "socket");
+            let expected = if refused && administrator { "405:read_only" } else { expected };
+            if route.method() == Method::Post {
+                stage.admin.rest().await;
+            }
+            let ask = stage.ask(route, row.state, caller, grant, number);
+            let told = stage.as_caller(caller, ask).send().await;
+            let got = in_words(&told);
+            if got != expected {
+                wrong.push(format!("{} {} {caller}: expected {expected}, got {got}", row.line, row.state));
+            }
+            if refused && administrator {
+                let allow = told.headers["allow"].to_str().unwrap();
+                assert!(!allow.contains(route.method().as_str()), "{route:?}: {allow}");
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} cells differ:\n{}", wrong.len(), wrong.join("\n"));
+    stage.admin.rest().await;
+    let repair = stage.admin.ask(Route::FsckRun, &[]).body(json!({ "repair": true })).send().await;
+    assert_eq!(repair.told(), (405, "read_only".to_owned()));
+    let info = stage.admin.ask(Route::ServerShow, &[]).send().await.expect(200).json();
+    assert_eq!(info["mode"], "read-only");
 }
 
 #[tokio::test]

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
+use server::config::Mode;
 use server::distribution::Route;
 
+use super::table::Cell;
 use super::{FILE, Row, Table};
 use crate::admin::Admin;
 use crate::world::{Answer, MAINTAINER, OCI_INDEX, OCI_MANIFEST, World, basic, image, password, sha256};
@@ -88,6 +90,63 @@ async fn distribution() {
     }
     assert!(wrong.is_empty(), "{} of {asked} cells differ:\n{}", wrong.len(), wrong.join("\n"));
     println!("{asked} cells");
+}
+
+/// The same cells, asked of a server in read-only mode: whoever was let in by the rights is told so by 405, and for everybody
+/// and everything else nothing differs.
+#[tokio::test]
+async fn distribution_in_read_only_mode() {
+    let table = Table::parse(FILE, "distribution");
+    let mut stage = Stage::new().await;
+    let (mut wrong, mut refused) = (Vec::new(), 0);
+    for row in &table.rows {
+        for (place, caller) in table.callers.iter().enumerate() {
+            let Some(expected) = in_read_only_mode(&table, row, place) else { continue };
+            let repository = repository(caller, row.state);
+            let upload = stage.upload(row, caller, &repository).await;
+            stage.world.set_mode(Mode::ReadOnly);
+            let sent = sent(row.line, caller, &repository, &upload);
+            let answer = stage.send(caller, &sent).await;
+            stage.world.set_mode(Mode::ReadWrite);
+            let got = told(&answer, &sent);
+            if got != expected {
+                wrong.push(format!("{} {} {caller}: expected {expected}, got {got}", row.line, row.state));
+            }
+            if expected == "405" {
+                refused += 1;
+                let allow = if sent.method == "POST" { "" } else { "GET, HEAD" };
+                assert_eq!(answer.header("allow"), allow, "{} {caller}", row.line);
+                assert!(answer.text().contains("read-only for maintenance"), "{}", answer.text());
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} cells differ:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(refused > 150, "{refused} cells only were refused by the mode");
+    // Nothing was changed: what is there is what was there at the beginning.
+    let tags = stage.world.get("/v2/team/here/tags/list").await.json();
+    assert_eq!(tags["tags"], json!(["v1"]));
+}
+
+/// What a cell is in read-only mode. For a change, what counts is whether the rights let the caller in; that is told by the line
+/// that needs the right and no other, where the repository exists.
+fn in_read_only_mode(table: &Table, row: &Row, place: usize) -> Cell {
+    let cell = row.cells[place]?;
+    let decided_by = match row.line {
+        "put-digest" | "put-new" | "put-old" => "put-digest",
+        "delete-digest" | "delete-untagged" => "delete-untagged",
+        "blob-delete" | "blob-delete-needed" => "blob-delete",
+        "upload-start" | "upload-whole" | "mount-own" | "mount-shut" | "mount-anywhere" => "upload-start",
+        "upload-append" | "upload-finish" | "upload-cancel" => "upload-start",
+        "delete-tag" => "delete-tag",
+        _ => return Some(cell),
+    };
+    if row.state.starts_with("shut") {
+        return Some(cell);
+    }
+    let decision = table.rows.iter().find(|other| other.line == decided_by && other.state == "here")?.cells[place];
+    // A line without such a case: the caller has no grants that match, or none that could.
+    let decision = decision.unwrap_or(cell);
+    Some(if decision.starts_with('2') { "405" } else { cell })
 }
 
 #[tokio::test]
