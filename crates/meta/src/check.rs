@@ -116,11 +116,12 @@ impl Db {
         self.read_single(move |tx| {
             Box::pin(async move {
                 tx.query(
-                    "SELECT b.digest, b.size, b.location, b.mtime_ns, body.bytes, b.touched_at, b.linked,
-                            CASE WHEN EXISTS (SELECT 1 FROM link l WHERE l.domain = b.domain AND l.digest = b.digest)
+                    "SELECT page.digest, page.size, page.location, page.mtime_ns, body.bytes, page.touched_at, page.linked,
+                            CASE WHEN EXISTS (SELECT 1 FROM link l WHERE l.domain = page.domain AND l.digest = page.digest)
                             THEN 1 ELSE 0 END
-                     FROM blob b LEFT JOIN blob_body body ON body.domain = b.domain AND body.digest = b.digest
-                     WHERE b.domain = 0 AND b.digest > $1 ORDER BY b.digest LIMIT $2",
+                     FROM (SELECT * FROM blob WHERE domain = 0 AND digest > $1 ORDER BY digest LIMIT $2) AS page
+                     LEFT JOIN blob_body body ON body.domain = page.domain AND body.digest = page.digest
+                     ORDER BY page.digest",
                     &[key_after(after.as_ref()), rows(limit).into()],
                     |row| {
                         let linked: bool = row.get(7)?;
@@ -152,15 +153,16 @@ impl Db {
         self.read_single(move |tx| {
             Box::pin(async move {
                 tx.query(
-                    "SELECT l.repository_id, r.name, l.digest, l.state, l.referenced,
-                            CASE WHEN EXISTS (SELECT 1 FROM blob b WHERE b.domain = l.domain AND b.digest = l.digest)
+                    "SELECT page.repository_id, r.name, page.digest, page.state, page.referenced,
+                            CASE WHEN EXISTS (SELECT 1 FROM blob b WHERE b.domain = page.domain AND b.digest = page.digest)
                             THEN 1 ELSE 0 END,
-                            CASE WHEN l.state <> 'deleted' AND EXISTS (
-                                SELECT 1 FROM edge e WHERE e.repository_id = l.repository_id AND e.target = l.digest)
+                            CASE WHEN page.state <> 'deleted' AND EXISTS (
+                                SELECT 1 FROM edge e WHERE e.repository_id = page.repository_id AND e.target = page.digest)
                             THEN 1 ELSE 0 END
-                     FROM link l JOIN repository r ON r.id = l.repository_id
-                     WHERE (l.repository_id, l.digest) > ($1, $2)
-                     ORDER BY l.repository_id, l.digest LIMIT $3",
+                     FROM (SELECT * FROM link WHERE (repository_id, digest) > ($1, $2)
+                           ORDER BY repository_id, digest LIMIT $3) AS page
+                     JOIN repository r ON r.id = page.repository_id
+                     ORDER BY page.repository_id, page.digest",
                     &[repository.into(), key_after(after.as_ref()), rows(limit).into()],
                     |row| {
                         Ok(LinkCheck {
@@ -185,10 +187,11 @@ impl Db {
             Box::pin(async move {
                 let mut page = tx
                     .query(
-                        "SELECT m.id, r.name, m.digest, m.state, m.media_type, m.size, m.subject, body.bytes
-                         FROM manifest m JOIN repository r ON r.id = m.repository_id
-                         LEFT JOIN manifest_body body ON body.domain = m.domain AND body.digest = m.digest
-                         WHERE m.id > $1 ORDER BY m.id LIMIT $2",
+                        "SELECT page.id, r.name, page.digest, page.state, page.media_type, page.size, page.subject, body.bytes
+                         FROM (SELECT * FROM manifest WHERE id > $1 ORDER BY id LIMIT $2) AS page
+                         JOIN repository r ON r.id = page.repository_id
+                         LEFT JOIN manifest_body body ON body.domain = page.domain AND body.digest = page.digest
+                         ORDER BY page.id",
                         &[after.unwrap_or(i64::MIN).into(), rows(limit).into()],
                         |row| {
                             Ok(ManifestCheck {
@@ -256,14 +259,15 @@ impl Db {
         self.read_single(move |tx| {
             Box::pin(async move {
                 tx.query(
-                    "SELECT t.id, r.name, t.name, t.digest,
+                    "SELECT page.id, r.name, page.name, page.digest,
                             CASE WHEN EXISTS (
                                 SELECT 1 FROM manifest m
-                                WHERE m.repository_id = t.repository_id AND m.digest = t.digest
+                                WHERE m.repository_id = page.repository_id AND m.digest = page.digest
                                   AND m.state <> 'deleted')
                             THEN 1 ELSE 0 END
-                     FROM tag t JOIN repository r ON r.id = t.repository_id
-                     WHERE t.id > $1 AND t.closed_at IS NULL ORDER BY t.id LIMIT $2",
+                     FROM (SELECT * FROM tag WHERE id > $1 AND closed_at IS NULL ORDER BY id LIMIT $2) AS page
+                     JOIN repository r ON r.id = page.repository_id
+                     ORDER BY page.id",
                     &[after.unwrap_or(i64::MIN).into(), rows(limit).into()],
                     |row| {
                         Ok(TagCheck {

@@ -1,7 +1,19 @@
 //! Copies a whole database into an empty one, of either engine.
+//!
+//! Table by table, in the order of [`TABLES`], page by page in the order of the primary key, each page in one transaction: so the
+//! last key that is there says where to go on after an interruption. Ids are kept. The target is marked (`store.filled_from`)
+//! before its first row comes and no longer after the counts were compared; until then only a copy opens it.
 
-use crate::db::Db;
+use crate::db::{Db, Engine};
 use crate::error::Error;
+use crate::tx::Tx;
+use crate::value::{Cell, Column, Value};
+
+// `/* copy */` tells whoever looks at the server, and the test of plans, that these read everything by purpose.
+
+/// So many rows in one transaction, fewer of those that may be large.
+const PAGE: i64 = 2000;
+const PAGE_OF_BODIES: i64 = 50;
 
 /// How far a copy has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,13 +26,378 @@ pub struct Copied {
     pub done: bool,
 }
 
-/// Copies all rows of `from` to `to`, page by page, ids and the identity of the store included, and compares the counts at the
-/// end. `to` is marked as being filled until then, so that no server starts on it ([`Error::BeingFilled`]); a copy that was
-/// interrupted goes on where it ended. Nothing else may write to either meanwhile. `progress` is called after each page.
+struct Table {
+    name: &'static str,
+    /// The primary key first.
+    columns: &'static [&'static str],
+    key: usize,
+    /// Whether the engine gives out the key.
+    identity: bool,
+    page: i64,
+}
+
+const fn table(name: &'static str, columns: &'static [&'static str], key: usize) -> Table {
+    Table { name, columns, key, identity: false, page: PAGE }
+}
+
+const fn identity(name: &'static str, columns: &'static [&'static str]) -> Table {
+    Table { name, columns, key: 1, identity: true, page: PAGE }
+}
+
+const fn bodies(name: &'static str) -> Table {
+    Table { name, columns: &["domain", "digest", "bytes"], key: 2, identity: false, page: PAGE_OF_BODIES }
+}
+
+/// Every table but `store`, those first that others refer to.
+const TABLES: &[Table] = &[
+    identity(
+        "repository",
+        &["id", "domain", "name", "created_at", "created_by", "deleted_at", "deleted_by", "emptied_at"],
+    ),
+    table(
+        "blob",
+        &["domain", "digest", "size", "storage", "location", "mtime_ns", "state", "created_at", "touched_at", "linked"],
+        2,
+    ),
+    bodies("blob_body"),
+    table(
+        "link",
+        &[
+            "repository_id",
+            "digest",
+            "domain",
+            "state",
+            "first_seen",
+            "pushed_by",
+            "pushed_from",
+            "touched_at",
+            "referenced",
+        ],
+        2,
+    ),
+    bodies("manifest_body"),
+    identity(
+        "manifest",
+        &[
+            "id",
+            "repository_id",
+            "domain",
+            "digest",
+            "state",
+            "state_at",
+            "media_type",
+            "size",
+            "artifact_type",
+            "annotations",
+            "subject",
+            "pushed_by",
+            "pushed_from",
+            "pushed_at",
+        ],
+    ),
+    table("edge", &["repository_id", "target", "manifest_id", "kind"], 4),
+    identity(
+        "tag",
+        &[
+            "id",
+            "repository_id",
+            "name",
+            "digest",
+            "state",
+            "old_digest",
+            "new_digest",
+            "pushed_at",
+            "pushed_by",
+            "pushed_from",
+            "closed_at",
+            "closed_by",
+            "closed_from",
+        ],
+    ),
+    table(
+        "upload",
+        &[
+            "id",
+            "repository",
+            "owner",
+            "received",
+            "algorithm",
+            "states",
+            "head",
+            "location",
+            "created_at",
+            "touched_at",
+            "lease_holder",
+            "lease_until",
+        ],
+        1,
+    ),
+    identity("garbage", &["id", "location", "size", "added_at"]),
+    table("hold", &["id", "purpose", "created_at", "expires_at"], 1),
+    identity(
+        "event",
+        &[
+            "id",
+            "occurred_at",
+            "action",
+            "outcome",
+            "subject_id",
+            "subject",
+            "credential",
+            "source",
+            "request_id",
+            "repository",
+            "reference",
+            "digest",
+            "detail",
+            "batch",
+            "place",
+        ],
+    ),
+    identity(
+        "subject",
+        &[
+            "id",
+            "name",
+            "kind",
+            "namespace",
+            "administrator",
+            "disabled",
+            "password_hash",
+            "epoch",
+            "created_at",
+            "expires_at",
+            "last_login_at",
+        ],
+    ),
+    identity("secret", &["id", "subject_id", "hash", "created_at", "expires_at"]),
+    identity(
+        "access_grant",
+        &[
+            "id",
+            "subject_id",
+            "role",
+            "verbs",
+            "repository",
+            "tags",
+            "expires_at",
+            "reason",
+            "created_by",
+            "created_at",
+        ],
+    ),
+    table("signing_key", &["id", "purpose", "wrapped", "created_at", "retired_at"], 1),
+    table("idempotency", &["owner", "key", "request_hash", "status", "answer", "created_at"], 2),
+];
+
+/// A value of any column.
+#[derive(Clone, Debug, PartialEq)]
+enum Held {
+    Null,
+    Int(i64),
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl Column for Held {
+    fn read(cell: Cell<'_>) -> Result<Self, Error> {
+        Ok(match cell {
+            Cell::Null => Self::Null,
+            Cell::Int(value) => Self::Int(value),
+            Cell::Text(text) => Self::Text(text.to_owned()),
+            Cell::Bytes(bytes) => Self::Bytes(bytes.to_vec()),
+        })
+    }
+}
+
+impl<'a> From<&'a Held> for Value<'a> {
+    fn from(value: &'a Held) -> Self {
+        match value {
+            Held::Null => Self::Null,
+            Held::Int(value) => Self::Int(*value),
+            Held::Text(text) => Self::Text(text),
+            Held::Bytes(bytes) => Self::Bytes(bytes),
+        }
+    }
+}
+
+type Row = Vec<Held>;
+
+/// Copies all rows of `from` to `to`, ids and the identity of the store included, and compares the counts at the end. `to` must
+/// have been opened with `for_copy`, and is marked as being filled until the end, so that no server starts on it
+/// ([`Error::BeingFilled`]); a copy that was interrupted goes on where it ended. Nothing else may write to either meanwhile.
+/// `progress` is called after each page. Afterwards `to` has to be opened anew.
 ///
 /// # Errors
-/// [`Error::Conflict`] when `to` holds rows that are not of a copy of `from`.
-pub async fn copy(from: &Db, to: &Db, progress: impl FnMut(&Copied) + Send) -> Result<(), Error> {
-    let _ = (from, to, progress);
-    Err(Error::NotForEngine { what: "copying" })
+/// [`Error::Conflict`] when `to` holds rows that are not of an unfinished copy of `from`; [`Error::Corrupt`] when the counts
+/// differ at the end.
+pub async fn copy(from: &Db, to: &Db, mut progress: impl FnMut(&Copied) + Send) -> Result<(), Error> {
+    begin(from, to).await?;
+    for table in TABLES {
+        let mut rows = count(to, table).await?;
+        let mut after = last_key(to, table).await?;
+        loop {
+            let page = read_page(from, table, after).await?;
+            let done = (page.len() as i64) < table.page;
+            after = page.last().map(|row| row[..table.key].to_vec());
+            rows += page.len() as u64;
+            write_page(to, table, page).await?;
+            progress(&Copied { table: table.name, rows, done });
+            if done {
+                break;
+            }
+        }
+        if table.identity {
+            continue_ids(from, to, table).await?;
+        }
+    }
+    for table in TABLES {
+        let (wanted, found) = (count(from, table).await?, count(to, table).await?);
+        if wanted != found {
+            let what = format!("{} rows of {} were copied, the source has {wanted}", found, table.name);
+            return Err(Error::corrupt(what));
+        }
+    }
+    end(from, to).await
+}
+
+/// Marks the target, which must be empty or the one of an unfinished copy of the same store.
+async fn begin(from: &Db, to: &Db) -> Result<(), Error> {
+    let source = from.store_id().to_owned();
+    to.write(move |tx| {
+        Box::pin(async move {
+            let filled_from =
+                tx.one("SELECT filled_from FROM store WHERE id = 1", &[], |row| row.get::<Option<String>>(0)).await?;
+            match filled_from {
+                Some(begun) if begun == source => return Ok(()),
+                Some(begun) => return Err(Error::conflict(format!("an unfinished copy of the store {begun}"))),
+                None => {}
+            }
+            for table in TABLES {
+                let sql = format!("/* copy */ SELECT 1 FROM {} LIMIT 1", table.name);
+                if tx.optional(&sql, &[], |_| Ok(())).await?.is_some() {
+                    return Err(Error::conflict(format!("a row in the table {} of the target", table.name)));
+                }
+            }
+            tx.execute("UPDATE store SET filled_from = $1 WHERE id = 1", &[(&source).into()]).await.map(drop)
+        })
+    })
+    .await
+}
+
+/// Gives the target the identity and the epoch of the source, and takes the mark away.
+async fn end(from: &Db, to: &Db) -> Result<(), Error> {
+    let store = from
+        .read_single(|tx| {
+            Box::pin(async move {
+                tx.one("SELECT store_id, policy_epoch, created_at FROM store WHERE id = 1", &[], |row| {
+                    Ok((row.get::<String>(0)?, row.get::<i64>(1)?, row.get::<i64>(2)?))
+                })
+                .await
+            })
+        })
+        .await?;
+    to.write(move |tx| {
+        Box::pin(async move {
+            tx.execute(
+                "UPDATE store SET store_id = $1, policy_epoch = $2, created_at = $3, filled_from = NULL WHERE id = 1",
+                &[(&store.0).into(), store.1.into(), store.2.into()],
+            )
+            .await
+            .map(drop)
+        })
+    })
+    .await
+}
+
+async fn count(db: &Db, table: &'static Table) -> Result<u64, Error> {
+    let sql = format!("/* copy */ SELECT COUNT(*) FROM {}", table.name);
+    db.read_single(move |tx| Box::pin(async move { tx.one(&sql, &[], |row| row.get(0)).await })).await
+}
+
+async fn last_key(db: &Db, table: &'static Table) -> Result<Option<Row>, Error> {
+    let key = table.columns[..table.key].join(", ");
+    let order = table.columns[..table.key].join(" DESC, ");
+    let sql = format!("/* copy */ SELECT {key} FROM {} ORDER BY {order} DESC LIMIT 1", table.name);
+    db.read_single(move |tx| Box::pin(async move { tx.optional(&sql, &[], |row| read(row, table.key)).await })).await
+}
+
+async fn read_page(db: &Db, table: &'static Table, after: Option<Row>) -> Result<Vec<Row>, Error> {
+    let (columns, key) = (table.columns.join(", "), table.columns[..table.key].join(", "));
+    db.read_single(move |tx| {
+        Box::pin(async move {
+            let mut values: Vec<Value<'_>> = after.iter().flatten().map(Value::from).collect();
+            let places: Vec<String> = (1..=values.len()).map(|n| format!("${n}")).collect();
+            let begin = match values.len() {
+                0 => String::new(),
+                _ => format!("WHERE ({key}) > ({})", places.join(", ")),
+            };
+            values.push(table.page.into());
+            let sql = format!(
+                "/* copy */ SELECT {columns} FROM {} {begin} ORDER BY {key} LIMIT ${}",
+                table.name,
+                values.len()
+            );
+            tx.query(&sql, &values, |row| read(row, table.columns.len())).await
+        })
+    })
+    .await
+}
+
+fn read(row: &crate::tx::Row<'_>, columns: usize) -> Result<Row, Error> {
+    (0..columns).map(|place| row.get(place)).collect()
+}
+
+async fn write_page(db: &Db, table: &'static Table, page: Vec<Row>) -> Result<(), Error> {
+    if page.is_empty() {
+        return Ok(());
+    }
+    let places: Vec<String> = (1..=table.columns.len()).map(|n| format!("${n}")).collect();
+    let sql = format!("INSERT INTO {} ({}) VALUES ({})", table.name, table.columns.join(", "), places.join(", "));
+    let page = std::sync::Arc::new(page);
+    db.write(move |tx| {
+        Box::pin(async move {
+            let rows: Vec<Vec<Value<'_>>> = page.iter().map(|row| row.iter().map(Value::from).collect()).collect();
+            tx.execute_each(&sql, &rows).await.map(drop)
+        })
+    })
+    .await
+}
+
+/// Makes the target give out ids above all that the source has given out, those of rows that are gone included.
+async fn continue_ids(from: &Db, to: &Db, table: &'static Table) -> Result<(), Error> {
+    let last = from.read_single(move |tx| Box::pin(async move { last_id(tx, table).await })).await?;
+    to.write(move |tx| Box::pin(async move { set_last_id(tx, table, last).await })).await
+}
+
+async fn last_id(tx: &mut Tx, table: &Table) -> Result<i64, Error> {
+    let sql = match tx.engine() {
+        Engine::Sqlite => {
+            format!("/* copy */ SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = '{}'", table.name)
+        }
+        Engine::Postgres => {
+            format!("/* copy */ SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {}_id_seq", table.name)
+        }
+    };
+    tx.one(&sql, &[], |row| row.get(0)).await
+}
+
+async fn set_last_id(tx: &mut Tx, table: &Table, last: i64) -> Result<(), Error> {
+    match tx.engine() {
+        Engine::Sqlite => {
+            let sql = format!("/* copy */ DELETE FROM sqlite_sequence WHERE name = '{}'", table.name);
+            tx.execute(&sql, &[]).await?;
+            let sql = format!("INSERT INTO sqlite_sequence (name, seq) VALUES ('{}', $1)", table.name);
+            tx.execute(&sql, &[last.into()]).await.map(drop)
+        }
+        Engine::Postgres => {
+            let sql = format!("/* copy */ SELECT setval('{}_id_seq', GREATEST($1, 1), $1 > 0)", table.name);
+            tx.one(&sql, &[last.into()], |_| Ok(())).await
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn tables() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    TABLES.iter().map(|table| (table.name, table.columns))
 }

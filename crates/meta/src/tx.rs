@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use oci::Timestamp;
 
+use crate::db::Engine;
 use crate::error::Error;
 use crate::lock::Lock;
 use crate::postgres::PostgresTx;
@@ -34,6 +35,14 @@ impl Tx {
         match self {
             Self::Sqlite(tx) => tx.now(),
             Self::Postgres(tx) => tx.now(),
+        }
+    }
+
+    /// Whose it is.
+    pub(crate) fn engine(&self) -> Engine {
+        match self {
+            Self::Sqlite(_) => Engine::Sqlite,
+            Self::Postgres(_) => Engine::Postgres,
         }
     }
 

@@ -50,7 +50,31 @@ impl Fresh {
         }
     }
 
-    fn sqlite() -> Self {
+    /// A fresh database for a copy, of the other engine where there is one.
+    pub(crate) async fn target() -> Self {
+        match under_test().as_str() {
+            "sqlite" => Self::sqlite(),
+            "postgres" | "pgbouncer" => Self::postgres(None).await,
+            other => panic!("PORTCULLIS_TEST_DATABASE={other}"),
+        }
+    }
+
+    /// Opens it as a copy does.
+    pub(crate) async fn for_copy(&self) -> Db {
+        match &self.place {
+            Place::Sqlite(path) => {
+                let options = crate::Options { for_copy: true, ..crate::Options::default() };
+                Db::open_sqlite_with(path, clock().0, random(), &options).unwrap()
+            }
+            Place::Postgres(url) => {
+                let options = PostgresOptions { for_copy: true, ..PostgresOptions::new(url.clone()) };
+                Db::open_postgres(&options, clock().0, random()).await.unwrap()
+            }
+        }
+    }
+
+    /// SQLite, whatever is under test.
+    pub(crate) fn sqlite() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("meta.db");
         let (clock, time) = clock();
@@ -68,11 +92,13 @@ impl Fresh {
 
     /// Opens it once more, as another process would.
     pub(crate) async fn again(&self) -> Db {
+        self.try_again().await.unwrap()
+    }
+
+    pub(crate) async fn try_again(&self) -> Result<Db, crate::Error> {
         match &self.place {
-            Place::Sqlite(path) => Db::open_sqlite(path, clock().0, random()).unwrap(),
-            Place::Postgres(url) => {
-                Db::open_postgres(&PostgresOptions::new(url.clone()), clock().0, random()).await.unwrap()
-            }
+            Place::Sqlite(path) => Db::open_sqlite(path, clock().0, random()),
+            Place::Postgres(url) => Db::open_postgres(&PostgresOptions::new(url.clone()), clock().0, random()).await,
         }
     }
 }

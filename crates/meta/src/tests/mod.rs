@@ -1,6 +1,7 @@
 //! Tests of the crate as a whole.
 
 mod collection;
+mod copies;
 mod files;
 mod fresh;
 mod lists;

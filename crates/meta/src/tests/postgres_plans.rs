@@ -65,7 +65,8 @@ const WHOLE: &[&str] = &[
     "FROM access_grant g LEFT JOIN subject s ON s.id = g.subject_id WHERE g.id > 0 ORDER BY g.id",
     "FROM subject WHERE id > 0 ORDER BY id",
     "SELECT COUNT(*)",
-    "AS candidate",
+    // Once, at the first start.
+    "FROM subject WHERE kind = $1 LIMIT 1",
     "WITH doomed AS",
     "WHERE lease_holder IS NOT NULL",
 ];

@@ -11,6 +11,7 @@ mod config;
 mod data_dir;
 mod distribution;
 mod distribution_attacks;
+mod epochs;
 mod listen;
 mod matrix;
 mod memory;
