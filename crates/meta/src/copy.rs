@@ -4,9 +4,13 @@
 //! last key that is there says where to go on after an interruption. Ids are kept. The target is marked (`store.filled_from`)
 //! before its first row comes and no longer after the counts were compared; until then only a copy opens it.
 
-use crate::db::{Db, Engine};
+use std::path::Path;
+
+use oci::{Clock, Random};
+
+use crate::db::{Db, Engine, Options};
 use crate::error::Error;
-use crate::tx::Tx;
+use crate::tx::{Tx, TxFuture};
 use crate::value::{Cell, Column, Value};
 
 // `/* copy */` tells whoever looks at the server, and the test of plans, that these read everything by purpose.
@@ -14,6 +18,7 @@ use crate::value::{Cell, Column, Value};
 /// So many rows in one transaction, fewer of those that may be large.
 const PAGE: i64 = 2000;
 const PAGE_OF_BODIES: i64 = 50;
+const PAGE_BESIDE: i64 = 8;
 
 /// How far a copy has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -232,7 +237,7 @@ type Row = Vec<Held>;
 /// [`Error::Conflict`] when `to` holds rows that are not of an unfinished copy of `from`; [`Error::Corrupt`] when the counts
 /// differ at the end.
 pub async fn copy(from: &Db, to: &Db, mut progress: impl FnMut(&Copied) + Send) -> Result<(), Error> {
-    begin(from, to).await?;
+    begin(from.store_id(), to).await?;
     for table in TABLES {
         let mut rows = count(to, table).await?;
         let mut after = last_key(to, table).await?;
@@ -258,12 +263,73 @@ pub async fn copy(from: &Db, to: &Db, mut progress: impl FnMut(&Copied) + Send) 
             return Err(Error::corrupt(what));
         }
     }
-    end(from, to).await
+    let identity = from.read_single(identity_of).await?;
+    end(identity, to).await
+}
+
+/// Writes one state of `from` to a new file of SQLite, while others go on changing it. Left half full when it fails.
+pub(crate) async fn to_file(from: &Db, path: &Path, clock: &Clock, random: &Random) -> Result<(), Error> {
+    let (path, clock, random, source) = (path.to_owned(), clock.clone(), random.clone(), from.store_id().to_owned());
+    from.read(move |tx| {
+        Box::pin(async move {
+            // The transaction is run again when its connection is lost, and then sees another state.
+            remove_file(&path)?;
+            let open = move || {
+                let options = Options { for_copy: true, ..Options::default() };
+                Db::open_sqlite_with(&path, clock, random, &options)
+            };
+            let opened = tokio::task::spawn_blocking(open).await;
+            let to = opened.map_err(|error| Error::db("making the copy of the database", error))??;
+            let filled = fill(tx, &source, &to).await;
+            let closed = to.close().await;
+            filled.and(closed)
+        })
+    })
+    .await
+}
+
+/// The same as [`copy`] within one transaction, which sees one state throughout.
+async fn fill(tx: &mut Tx, source: &str, to: &Db) -> Result<(), Error> {
+    begin(source, to).await?;
+    for table in TABLES {
+        // Bodies are held in memory, and this runs beside everything else that a server does.
+        let limit = if table.page == PAGE_OF_BODIES { PAGE_BESIDE } else { table.page };
+        let mut after = None;
+        loop {
+            let page = page_of(tx, table, after, limit).await?;
+            let done = (page.len() as i64) < limit;
+            after = page.last().map(|row| row[..table.key].to_vec());
+            write_page(to, table, page).await?;
+            if done {
+                break;
+            }
+        }
+        if table.identity {
+            let last = last_id(tx, table).await?;
+            to.write(move |tx| Box::pin(async move { set_last_id(tx, table, last).await })).await?;
+        }
+    }
+    end(identity_of(tx).await?, to).await
+}
+
+/// Removes a file of SQLite and what lies beside it.
+pub(crate) fn remove_file(path: &Path) -> Result<(), Error> {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        match std::fs::remove_file(&name) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::db("removing a copy of the database", error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Marks the target, which must be empty or the one of an unfinished copy of the same store.
-async fn begin(from: &Db, to: &Db) -> Result<(), Error> {
-    let source = from.store_id().to_owned();
+async fn begin(source: &str, to: &Db) -> Result<(), Error> {
+    let source = source.to_owned();
     to.write(move |tx| {
         Box::pin(async move {
             let filled_from =
@@ -285,18 +351,20 @@ async fn begin(from: &Db, to: &Db) -> Result<(), Error> {
     .await
 }
 
-/// Gives the target the identity and the epoch of the source, and takes the mark away.
-async fn end(from: &Db, to: &Db) -> Result<(), Error> {
-    let store = from
-        .read_single(|tx| {
-            Box::pin(async move {
-                tx.one("SELECT store_id, policy_epoch, created_at FROM store WHERE id = 1", &[], |row| {
-                    Ok((row.get::<String>(0)?, row.get::<i64>(1)?, row.get::<i64>(2)?))
-                })
-                .await
-            })
+/// Id, epoch and birth of a store.
+type Identity = (String, i64, i64);
+
+fn identity_of(tx: &mut Tx) -> TxFuture<'_, Identity> {
+    Box::pin(async move {
+        tx.one("SELECT store_id, policy_epoch, created_at FROM store WHERE id = 1", &[], |row| {
+            Ok((row.get::<String>(0)?, row.get::<i64>(1)?, row.get::<i64>(2)?))
         })
-        .await?;
+        .await
+    })
+}
+
+/// Gives the target the identity of the source, and takes the mark away.
+async fn end(store: Identity, to: &Db) -> Result<(), Error> {
     to.write(move |tx| {
         Box::pin(async move {
             tx.execute(
@@ -323,25 +391,20 @@ async fn last_key(db: &Db, table: &'static Table) -> Result<Option<Row>, Error> 
 }
 
 async fn read_page(db: &Db, table: &'static Table, after: Option<Row>) -> Result<Vec<Row>, Error> {
+    db.read_single(move |tx| Box::pin(page_of(tx, table, after, table.page))).await
+}
+
+async fn page_of(tx: &mut Tx, table: &'static Table, after: Option<Row>, limit: i64) -> Result<Vec<Row>, Error> {
     let (columns, key) = (table.columns.join(", "), table.columns[..table.key].join(", "));
-    db.read_single(move |tx| {
-        Box::pin(async move {
-            let mut values: Vec<Value<'_>> = after.iter().flatten().map(Value::from).collect();
-            let places: Vec<String> = (1..=values.len()).map(|n| format!("${n}")).collect();
-            let begin = match values.len() {
-                0 => String::new(),
-                _ => format!("WHERE ({key}) > ({})", places.join(", ")),
-            };
-            values.push(table.page.into());
-            let sql = format!(
-                "/* copy */ SELECT {columns} FROM {} {begin} ORDER BY {key} LIMIT ${}",
-                table.name,
-                values.len()
-            );
-            tx.query(&sql, &values, |row| read(row, table.columns.len())).await
-        })
-    })
-    .await
+    let mut values: Vec<Value<'_>> = after.iter().flatten().map(Value::from).collect();
+    let places: Vec<String> = (1..=values.len()).map(|n| format!("${n}")).collect();
+    let begin = match values.len() {
+        0 => String::new(),
+        _ => format!("WHERE ({key}) > ({})", places.join(", ")),
+    };
+    values.push(limit.into());
+    let sql = format!("/* copy */ SELECT {columns} FROM {} {begin} ORDER BY {key} LIMIT ${}", table.name, values.len());
+    tx.query(&sql, &values, |row| read(row, table.columns.len())).await
 }
 
 fn read(row: &crate::tx::Row<'_>, columns: usize) -> Result<Row, Error> {

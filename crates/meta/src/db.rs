@@ -184,12 +184,29 @@ impl Db {
     }
 
     /// Writes a copy of one state of the database to `path`, which must not exist, checks and syncs it. Writers and
-    /// readers go on meanwhile. [`Error::NotForEngine`] on PostgreSQL, which has tools of its own for that.
+    /// readers go on meanwhile. It is a file of SQLite whatever the engine is.
     pub async fn backup_to(&self, path: &Path) -> Result<(), Error> {
         match &self.0.engine {
             Open::Sqlite(sqlite) => sqlite.backup_to(path).await,
-            Open::Postgres(_) => Err(Error::NotForEngine { what: "a copy of the database file" }),
+            Open::Postgres(postgres) => self.rows_to(path, postgres.clock(), postgres.random()).await,
         }
+    }
+
+    async fn rows_to(&self, path: &Path, clock: &Clock, random: &Random) -> Result<(), Error> {
+        let scratch = path.with_extension("filling");
+        let copied = async {
+            crate::copy::to_file(self, &scratch, clock, random).await?;
+            let (file, clock, random) = (scratch.clone(), clock.clone(), random.clone());
+            let opened = tokio::task::spawn_blocking(move || Self::open_sqlite(&file, clock, random)).await;
+            let copy = opened.map_err(|error| Error::db("opening the copy of the database", error))??;
+            let written = match &copy.0.engine {
+                Open::Sqlite(sqlite) => sqlite.backup_to(path).await,
+                Open::Postgres(_) => Ok(()),
+            };
+            written.and(copy.close().await)
+        };
+        let copied = copied.await;
+        copied.and(crate::copy::remove_file(&scratch))
     }
 
     /// What the engine finds wrong with its own file, at most about a hundred sentences; empty when it is sound. On PostgreSQL,

@@ -103,6 +103,14 @@ impl Postgres {
         Ok((postgres, store_id))
     }
 
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn random(&self) -> &Random {
+        &self.random
+    }
+
     /// Runs a transaction and returns when it is committed. It goes on when the caller goes away.
     pub(crate) async fn write<T, F>(&self, durability: Durability, work: F) -> Result<T, Error>
     where

@@ -158,6 +158,28 @@ pub async fn migrate(
     Ok(Migrated { tables, fsck, set_aside })
 }
 
+/// Moves the rows of a restored backup, which are in a file, to the database of the configuration, which has to be empty.
+pub(super) async fn restored(config: &Config, data: &DataDir, clock: &Clock, random: &Random) -> Result<(), Error> {
+    let file = data.path(names::DATABASE);
+    let (from, to) = (Location::Sqlite(file.clone()), Location::of(&config.database.url, data.root()));
+    // Not one that another copy has begun to fill: it may have been of another backup of this store.
+    close(to.open(false, clock, random).await?, data.root()).await?;
+    let source = from.open(false, clock, random).await?;
+    let copied = match to.open(true, clock, random).await {
+        Ok(target) => {
+            let copied = copy(&source, &target, &|_| {}).await;
+            close(target, data.root()).await.and(copied)
+        }
+        Err(error) => Err(error),
+    };
+    close(source, data.root()).await?;
+    copied?;
+    for suffix in ["", "-wal", "-shm"] {
+        data_dir::remove(&data.path(&format!("{}{suffix}", names::DATABASE)))?;
+    }
+    data_dir::sync_dir(data.root())
+}
+
 async fn close(db: Db, root: &Path) -> Result<(), Error> {
     db.close().await.map_err(|error| Error::database(root, error))
 }

@@ -16,7 +16,7 @@ pub use migrate::{Location, Migrated, Progress, migrate};
 
 use crate::admin::{backup_report, fsck_report};
 use crate::clock::{system_clock, system_random};
-use crate::config::Config;
+use crate::config::{Config, DatabaseUrl};
 use crate::data_dir::{self, DataDir, names};
 use crate::error::Error;
 use crate::keys::retire_all;
@@ -147,6 +147,9 @@ pub async fn restore(
 async fn finish_restore(config: &Config, clock: &Clock, random: &Random) -> Result<(), Error> {
     let (root, for_lock) = (config.data_dir.clone(), clock.clone());
     let data = blocking(move || DataDir::open_existing(&root, &for_lock)).await?;
+    if let DatabaseUrl::Postgres(_) = &config.database.url {
+        migrate::restored(config, &data, clock, random).await?;
+    }
     let registry = open_registry(config, &data, clock, random, Duration::ZERO).await?;
     let retired = retire_all(registry.db()).await;
     let closed = registry.db().clone().close().await;
