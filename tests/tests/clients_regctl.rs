@@ -243,6 +243,7 @@ fn garbage_of_a_cancelled_push_is_collected() -> Result<()> {
 
 /// 429 while all upload sessions that one may have are open: regctl waits as long as it is told to, and goes on by itself. 503
 /// while somebody else holds the database: regctl knows that one not as something that passes, so what it prints has to say it.
+// security: Q-01
 #[test]
 fn goes_on_by_itself_after_429_and_shows_503() -> Result<()> {
     let mut stage = Stage::plain_with("[limits]\nuploads_per_subject = 1\n")?;
@@ -264,12 +265,14 @@ fn goes_on_by_itself_after_429_and_shows_503() -> Result<()> {
         Ok(())
     })?;
     let digest = Blob::new(text.as_bytes().to_vec()).digest;
-    let got = stage.client("alice").blob("team/a", &digest)?.expect_status(200)?;
+    let got = client.blob("team/a", &digest)?.expect_status(200)?;
     ensure!(got.text() == text, "the blob has other bytes: {got:?}");
 
     let database = rusqlite::Connection::open(stage.server.data_dir().join("meta.db"))?;
     database.execute_batch("BEGIN IMMEDIATE")?;
     alice.fails_with(&push, "other words")?.names_the_cause(&["try again"])?;
+    let still = client.blob("team/a", &digest)?.expect_status(200)?;
+    ensure!(still.text() == text, "pulls do not go on meanwhile: {still:?}");
     database.execute_batch("ROLLBACK")?;
     alice.run_with(&push, "other words")?;
     stage.record(CLIENT, &alice, &["429 with Retry-After: waits, goes on by itself"])?;

@@ -19,9 +19,9 @@ const HEAD: &str = "\
 # Attack and fault cases
 
 What somebody may try, and what may break, each with the tests that play it: A authentication, B authorization, C isolation
-between repositories, D enumeration, E names and digests, F HTTP, G manifests, H uploads, I exhaustion, N crashes. For all of
-them: the process lives, its memory stays bounded, others are served meanwhile, nothing unauthorized is in any answer, and
-`portcullis fsck` finds nothing afterwards.
+between repositories, D enumeration, E names and digests, F HTTP, G manifests, H uploads, I exhaustion, M logs
+and the host, N crashes, O disks, P clock and processes, Q the database. For all of them: the process lives, its memory stays
+bounded, others are served meanwhile, nothing unauthorized is in any answer, and `portcullis fsck` finds nothing afterwards.
 
 | case | what happens | tests |
 |---|---|---|

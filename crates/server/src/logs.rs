@@ -300,6 +300,7 @@ mod tests {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
     }
 
+    // security: M-03
     #[test]
     fn m03_text_from_outside_cannot_begin_a_line() {
         let evil = "x\n2026-01-01T00:00:00Z INFO forged\r\u{1b}[2J\u{202e}";

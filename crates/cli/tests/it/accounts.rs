@@ -198,14 +198,47 @@ fn events_are_followed() {
     child.wait().unwrap();
 }
 
+/// What comes for these bytes until the connection has nothing more to say for a while.
+fn exchange(host: &str, request: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(host).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+// security: M-02
 #[test]
 fn secrets_are_in_no_argument_and_no_log() {
     let sandbox = Sandbox::new();
-    let server = sandbox.serve();
+    let config = sandbox.data().with_file_name("debug.toml");
+    std::fs::write(&config, "[log]\nlevel = \"debug\"\n").unwrap();
+    let server = sandbox.serve_with(&["--config", config.to_str().unwrap()]);
     let secret = "a secret from standard input";
     sandbox.run_with_stdin(&["user", "add", "alice", "--password-stdin"], secret).succeeded();
     sandbox.run(&["user", "add", "bob", "--password", "x"]).exited(2);
+    // Right and wrong, where they belong and where they do not: as `Authorization`, in a form, in a query.
+    let basic = "YWxpY2U6YSBzZWNyZXQgZnJvbSBzdGFuZGFyZCBpbnB1dA==";
+    let form = "grant_type=password&service=x&username=alice&password=a+secret+from+standard+input";
+    let host = server.address("main");
+    let asked = [
+        format!("GET /token?scope=repository:a:pull HTTP/1.1\r\nHost: {host}\r\nAuthorization: Basic {basic}\r\n\r\n"),
+        format!("GET /token HTTP/1.1\r\nHost: {host}\r\nAuthorization: Basic x{basic}\r\n\r\n"),
+        format!("GET /v2/ HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {basic}\r\n\r\n"),
+        format!("GET /token?password=canary-in-the-query HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+        format!("POST /token HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\n\r\n{form}", form.len()),
+        format!("GET / HTTP/1.1\r\nHost: {host}\r\nAuthorization: Basic {basic}\nX: y\r\n\r\n"),
+    ];
+    let answers: Vec<String> = asked.iter().map(|request| exchange(host, request)).collect();
+    let tokens: Vec<&str> = answers.iter().filter_map(|answer| answer.split("\"token\":\"").nth(1)).collect();
+    let token = tokens.first().and_then(|rest| rest.split('"').next()).expect("a token was given");
     let log = server.log();
+    assert!(log.contains("/token"), "{log}");
+    for secret in [basic, "a+secret", "canary-in-the-query", token] {
+        assert!(!log.contains(secret), "{secret} in {log}");
+    }
     assert!(!log.contains(secret) && !log.contains(PASSWORD), "{log}");
 }
 

@@ -82,6 +82,7 @@ fn a_killed_server_leaves_nothing_in_the_way() {
     sandbox.run(&["user", "list"]).succeeded();
 }
 
+// security: P-06
 #[test]
 fn a_second_server_on_one_directory_ends_with_7() {
     let sandbox = Sandbox::new();
@@ -97,6 +98,7 @@ fn a_second_server_on_one_directory_ends_with_7() {
     sandbox.run(&["health"]).succeeded();
 }
 
+// security: Q-05
 #[test]
 fn a_newer_format_ends_with_7() {
     let sandbox = Sandbox::new();

@@ -48,7 +48,7 @@ async fn from_the_last_reference_on_a_whole_grace() {
 }
 
 #[tokio::test]
-async fn t06_what_is_kept() {
+async fn q45_t06_what_is_kept() {
     let world = world().await;
     let alice = world.access(ALICE, "a/b");
     let untagged = world.push_image(&alice, "x", "one").await;

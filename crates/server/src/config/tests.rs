@@ -131,6 +131,7 @@ fn file_keys_and_foreign_variables() {
     assert_eq!(typo[0].to_string(), "gc.graze (PORTCULLIS_GC__GRAZE): is not a setting; did you mean `gc.grace`?");
 }
 
+// security: M-02
 #[test]
 fn m02_secrets_are_shown_neither_in_settings_nor_in_problems() {
     let wrong = "postgres://u:canary@db/x?sslmode=never";

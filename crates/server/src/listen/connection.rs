@@ -177,6 +177,8 @@ fn http1_builder(header: usize) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
+        // Who has asked and closes its side still waits for the answer; who is gone is found out by writing it.
+        .half_close(true)
         .header_read_timeout(None)
         .max_header_size(header + 1024)
         .max_buf_size(READ_BUFFER.max(header + 1024));

@@ -2,7 +2,7 @@
 //! in two ways: a request smuggled past a proxy needs such bytes (RFC 9112, 11.2).
 //!
 //! Only heads are judged. Bodies are followed just far enough to know where the next head begins; the library decodes
-//! them, and what it does not like ends the connection.
+//! them. What either of the two does not like ends the connection.
 
 use http::StatusCode;
 
@@ -31,6 +31,9 @@ pub(crate) struct Seen {
     pub head_began: bool,
     /// At least one head was completed.
     pub head_ended: bool,
+    /// From this byte on it cannot be told what is body and what would be the next head: the library may not see it, since
+    /// it could find an end of the body there, and behind it a head that nobody has judged.
+    pub believed: Option<usize>,
 }
 
 /// Where in the stream of requests a connection is.
@@ -55,7 +58,7 @@ enum State {
         all: usize,
         last: u8,
     },
-    /// The body is not what it should be: the library will say so, and nothing follows.
+    /// The body is not what it should be, and nothing that follows is believed.
     Lost,
 }
 
@@ -78,7 +81,9 @@ impl Framing {
     /// Looks at the next bytes.
     pub(crate) fn see(&mut self, mut bytes: &[u8]) -> Result<Seen, Refusal> {
         let mut seen = Seen::default();
+        let all = bytes.len();
         while !bytes.is_empty() {
+            let before = all - bytes.len();
             bytes = match &mut self.state {
                 State::Head => self.head_bytes(bytes, &mut seen)?,
                 State::Body(left) => {
@@ -92,6 +97,9 @@ impl Framing {
                 State::Lost => &[],
                 _ => self.chunk_bytes(bytes),
             };
+            if self.is_lost() {
+                seen.believed.get_or_insert(before);
+            }
         }
         seen.head_began = self.in_head();
         Ok(seen)
@@ -431,6 +439,25 @@ mod tests {
     }
 
     #[test]
+    fn f01_of_a_body_whose_end_is_in_doubt_only_the_beginning_is_handed_on() {
+        let head = b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for (good, doubtful) in [
+            ("", "00000000000000005\r\nhello\r\n0\r\n\r\n".to_owned()),
+            ("", format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(MAX_CHUNK_LINE))),
+            ("5\r\nhello\r\n", "0\n\r\n".to_owned()),
+            ("5\r\nhello", "0\r\n\r\n".to_owned()),
+            ("0\r\nA: b", "\n\r\n".to_owned()),
+        ] {
+            let next = "GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
+            let all = [head, good.as_bytes(), doubtful.as_bytes(), next.as_bytes()].concat();
+            let mut framing = Framing::new(LIMIT);
+            let seen = framing.see(&all).unwrap();
+            assert_eq!(seen.believed, Some(head.len() + good.len()), "{good:?} {doubtful:?}");
+            assert_eq!(framing.see(next.as_bytes()).unwrap().believed, Some(0), "nor anything later");
+        }
+    }
+
+    #[test]
     fn f01_a_chunk_that_is_wrong_is_the_last_thing_that_is_believed() {
         let head = "PATCH /v2/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
         for chunk in [
@@ -466,9 +493,9 @@ mod tests {
     #[test]
     fn what_was_seen() {
         let mut framing = Framing::new(LIMIT);
-        let began = Seen { head_began: true, head_ended: false };
+        let began = Seen { head_began: true, ..Seen::default() };
         assert_eq!(framing.see(b"GET / HT"), Ok(began));
-        assert_eq!(framing.see(b"TP/1.1\r\nHost: a\r\n\r\n"), Ok(Seen { head_began: false, head_ended: true }));
+        assert_eq!(framing.see(b"TP/1.1\r\nHost: a\r\n\r\n"), Ok(Seen { head_ended: true, ..Seen::default() }));
         assert_eq!(framing.see(b"G"), Ok(began));
         assert!(framing.in_head());
         assert_eq!(Framing::new(LIMIT).see(b"\r\n"), Ok(Seen::default()));

@@ -181,8 +181,11 @@ impl Inner {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let lost = self.framing.as_ref().is_some_and(Framing::is_lost);
-        if self.refusal.is_some() || lost && self.activity.in_flight() == 0 {
+        if self.framing.as_ref().is_some_and(Framing::is_lost) {
+            // The body breaks off here: whoever reads it is told so, and can answer.
+            return Poll::Ready(Ok(()));
+        }
+        if self.refusal.is_some() {
             // The end comes after the answers that are under way: the library asks again when they are done.
             return if self.activity.in_flight() == 0 { Poll::Ready(Ok(())) } else { Poll::Pending };
         }
@@ -203,6 +206,9 @@ impl Inner {
         let was_in_head = framing.in_head();
         match framing.see(&buf.filled()[before..]) {
             Ok(seen) => {
+                if let Some(believed) = seen.believed {
+                    buf.set_filled(before + believed);
+                }
                 if seen.head_ended {
                     self.activity.head_ended();
                 }

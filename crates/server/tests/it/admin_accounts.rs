@@ -337,6 +337,7 @@ async fn the_file_of_the_first_password_goes_with_it() {
     assert!(!file.exists());
 }
 
+// security: M-02
 #[tokio::test]
 async fn m02_secrets_are_in_no_event_and_no_row() {
     let (world, admin) = world().await;

@@ -141,6 +141,7 @@ async fn repositories_and_tags() {
     assert_eq!(world.get(&format!("/v2/team/app/manifests/{manifest}")).await.status, 404);
 }
 
+// security: M-01
 #[tokio::test]
 async fn events_tell_who_did_what() {
     let (world, admin) = world().await;

@@ -428,6 +428,7 @@ async fn what_a_token_was_refused_is_remembered_in_it() {
     }
 }
 
+// security: M-01
 #[tokio::test]
 async fn events_of_logins_tokens_and_refusals() {
     let world = World::new().await;

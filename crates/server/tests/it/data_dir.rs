@@ -178,6 +178,7 @@ async fn a_given_password_is_used_once_and_an_empty_one_is_refused() {
     stop(place.start_with(&setting).await.unwrap()).await;
 }
 
+// security: P-06
 #[tokio::test]
 async fn p06_two_servers_do_not_share_a_directory() {
     let place = Place::new();

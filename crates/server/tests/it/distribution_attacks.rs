@@ -323,7 +323,7 @@ async fn two_requests_on_one_session() {
 
 // security: H-08
 #[tokio::test]
-async fn abandoned_sessions_end_and_used_ones_do_not() {
+async fn q31_abandoned_sessions_end_and_used_ones_do_not() {
     let world = World::new().await;
     let (idle, used) = (world.post("/v2/a/blobs/uploads/").await, world.post("/v2/a/blobs/uploads/").await);
     let large = vec![7; 100_000];
@@ -402,4 +402,137 @@ async fn a_flood_of_refusals_makes_few_events() {
 fn count(detail: Option<&str>) -> u64 {
     let detail: Value = serde_json::from_str(detail.unwrap_or("{}")).unwrap();
     detail["count"].as_u64().unwrap_or(1)
+}
+
+// security: M-01
+#[tokio::test]
+async fn every_write_has_its_event() {
+    let world = World::new().await;
+    let [digest, _, layer] = world.image("a", "v1", b"layer").await;
+    let moved = world.manifest("a", "v1", &image(&[(&world.blob("a", b"other").await, 5)])).await;
+    assert_eq!(world.post(&format!("/v2/b/blobs/uploads/?mount={layer}&from=a")).await.status, 201);
+    assert_eq!(world.delete("/v2/a/manifests/v1").await.status, 202);
+    assert_eq!(world.delete(&format!("/v2/a/manifests/{digest}")).await.status, 202);
+    assert_eq!(world.delete(&format!("/v2/b/blobs/{layer}")).await.status, 202);
+    let mut counts = std::collections::BTreeMap::new();
+    for event in world.db().events(&meta::EventFilter::default(), None, 1000).await.unwrap() {
+        if event.subject == "user:maint" && event.repository.is_some() {
+            assert!(!event.source.is_empty() && !event.request_id.is_empty(), "{event:?}");
+            *counts.entry(event.action.to_string()).or_insert(0) += 1;
+        }
+    }
+    let expected = [
+        ("blob.delete", 1),
+        ("blob.mount", 1),
+        ("blob.push", 3),
+        ("manifest.delete", 1),
+        ("manifest.push", 2),
+        ("tag.create", 1),
+        ("tag.delete", 1),
+        ("tag.move", 1),
+    ];
+    counts.retain(|action, _| action != "token.issued" && action != "login");
+    assert_eq!(counts.iter().map(|(action, count)| (action.as_str(), *count)).collect::<Vec<_>>(), expected);
+    assert_ne!(moved, digest);
+}
+
+// security: P-01
+#[tokio::test]
+async fn the_clock_jumps() {
+    let world = World::new().await;
+    let [digest, _, layer] = world.image("a", "v1", &[7; 50_000]).await;
+    let grace = Duration::from_secs(24 * 3600);
+    let collect = || async {
+        let by = registry::Authority::DataDirectory;
+        registry::gc::run(&world.state.registry, by, grace, &|_| {}).await.unwrap()
+    };
+    let usable = |token: String| {
+        let world = &world;
+        async move { world.call("GET", "/v2/a/manifests/v1").bearer(&token).send().await.status }
+    };
+    let day = 24 * 3600;
+    let before = world.token("maint", &["repository:a:pull"]).await;
+    for jump in [400 * day, -day, -399 * day, -day, 401 * day] {
+        let token = world.token("maint", &["repository:a:pull"]).await;
+        assert_eq!(usable(token.clone()).await, 200);
+        world.pass(jump);
+        let late = usable(token).await;
+        assert_eq!(late, 401, "neither an old token nor one of the future: {jump}");
+        assert_eq!(usable(world.token("maint", &["repository:a:pull"]).await).await, 200);
+        // What a manifest holds is no older by a jump, and what is pushed now is not old.
+        collect().await;
+        assert_eq!(world.get(&format!("/v2/a/blobs/{layer}")).await.status, 200, "{jump}");
+        let fresh = world.blob("a", format!("pushed after {jump}").as_bytes()).await;
+        collect().await;
+        assert_eq!(world.get(&format!("/v2/a/blobs/{fresh}")).await.status, 200, "{jump}");
+    }
+    world.pass(-400 * day);
+    assert_eq!(usable(before).await, 200, "back where it began");
+    assert_eq!(world.get("/v2/a/manifests/v1").await.header("docker-content-digest"), digest);
+}
+
+// security: Q-06
+#[tokio::test]
+async fn text_made_for_databases() {
+    let world = World::new().await;
+    world.image("a", "v1", b"layer").await;
+    let before = contents(&world).await;
+    let texts = [
+        "'",
+        "' OR '1'='1",
+        "'; DROP TABLE tag; --",
+        "x' UNION SELECT secret_hash FROM secret --",
+        "\"",
+        "`",
+        "\\",
+        "%",
+        "_%",
+        "*",
+        "?1",
+        "$1",
+        ":name",
+        "\u{0}",
+        "1e309",
+        "NULL",
+        "[a-z]*",
+    ];
+    for text in texts.map(|text| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>()) {
+        for (method, target) in [
+            ("GET", format!("/v2/{text}/tags/list")),
+            ("GET", format!("/v2/a/manifests/{text}")),
+            ("PUT", format!("/v2/a/manifests/{text}")),
+            ("DELETE", format!("/v2/a/manifests/{text}")),
+            ("GET", format!("/v2/a/blobs/{text}")),
+            ("GET", format!("/v2/a/blobs/uploads/{text}")),
+            ("PATCH", format!("/v2/a/blobs/uploads/{text}?state={text}")),
+            ("POST", format!("/v2/a/blobs/uploads/?mount={text}&from={text}")),
+            ("POST", format!("/v2/a/blobs/uploads/?digest={text}&digest-algorithm={text}")),
+            ("GET", format!("/v2/a/tags/list?n={text}&last={text}")),
+            ("GET", format!("/v2/a/tags/list?last={text}")),
+            ("GET", format!("/v2/_catalog?last={text}")),
+            ("GET", format!("/v2/a/referrers/{NOTHING}?artifactType={text}&last={text}")),
+            ("GET", format!("/v2/a/referrers/{NOTHING}?artifactType={text}")),
+            ("GET", format!("/token?scope={text}&service={text}&account={text}")),
+            ("GET", format!("/token?scope=repository:{text}:pull")),
+        ] {
+            let answer = world.call(method, &target).send().await;
+            assert!(answer.status < 500, "{method} {target}: {answer:?}");
+            let told = answer.text().to_ascii_lowercase();
+            for leak in ["sqlite", "syntax error", "no such column", "select ", "panicked"] {
+                assert!(!told.replace("union select secret_hash", "").contains(leak), "{method} {target}: {told}");
+            }
+        }
+    }
+    for text in texts {
+        let login = crate::world::basic(text, text);
+        let answer = world.call("GET", "/token").authorization(&login).send().await;
+        assert!((400..500).contains(&answer.status), "{text}: {answer:?}");
+        let [kind, mark] = [text; 2];
+        let index = json!({
+            "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [], "artifactType": kind,
+            "subject": { "mediaType": OCI_MANIFEST, "digest": NOTHING, "size": 7 }, "annotations": { "mark": mark },
+        });
+        assert!(world.put_manifest("injected", "v1", &index).await.status < 500, "{text}");
+    }
+    assert_eq!(contents(&world).await[1..], before[1..]);
 }

@@ -1,5 +1,6 @@
 //! Connections, seen from the other end of a raw socket: what libraries hide.
 
+mod http1;
 mod http2;
 mod tls;
 
@@ -182,7 +183,7 @@ async fn f01_what_can_be_read_in_two_ways_is_refused_and_nothing_after_it_is_bel
 }
 
 #[tokio::test]
-async fn requests_in_a_row_and_in_one_piece_are_all_answered() {
+async fn q86_requests_in_a_row_and_in_one_piece_are_all_answered() {
     let served = Served::new(&[]).await;
     let chunked =
         format!("{}3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n", request("PUT /echo", "Transfer-Encoding: chunked\r\n"));

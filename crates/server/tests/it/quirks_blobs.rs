@@ -143,7 +143,23 @@ async fn q64_parts_have_types_and_are_bounded() {
     assert_eq!(ranged(&world, &digest, &format!("bytes={}", many(129))).await.status, 400);
 }
 
-// Q65: brought by the object store issue (signed URLs); what a puller probes here is tested by q61 and q66.
+#[tokio::test]
+async fn q65_a_lazy_puller_learns_the_size_from_two_bytes() {
+    let world = World::new().await;
+    for size in [1000, 100_000] {
+        let digest = world.blob("a", &bytes(size)).await;
+        let probe = ranged(&world, &digest, "bytes=0-1").await;
+        assert_eq!((probe.status, probe.header("content-range")), (206, format!("bytes 0-1/{size}")));
+        assert_eq!(probe.header("content-type"), "application/octet-stream");
+        assert_eq!(probe.header("location"), "", "what it keeps is the URL that it asked");
+        assert_eq!(world.head(&format!("/v2/a/blobs/{digest}")).await.header("content-length"), size.to_string());
+    }
+    // Of a blob that has no second byte.
+    let digest = world.blob("a", b"x").await;
+    assert_eq!(ranged(&world, &digest, "bytes=0-1").await.header("content-range"), "bytes 0-0/1");
+    let digest = world.blob("a", b"").await;
+    assert_eq!(ranged(&world, &digest, "bytes=0-1").await.header("content-range"), "bytes */0");
+}
 
 #[tokio::test]
 async fn q66_ranges_are_announced() {
@@ -155,7 +171,18 @@ async fn q66_ranges_are_announced() {
     }
 }
 
-// Q67: brought by the object store issue: from the local disk nothing is redirected.
+#[tokio::test]
+async fn q67_from_the_local_disk_nothing_is_redirected() {
+    let world = World::new().await;
+    // One in the database, one in a file.
+    for size in [1000, 100_000] {
+        let path = format!("/v2/a/blobs/{}", world.blob("a", &bytes(size)).await);
+        for answer in [world.get(&path).await, world.head(&path).await] {
+            assert_eq!((answer.status, answer.header("location")), (200, String::new()));
+        }
+        assert_eq!(world.get(&path).await.body, bytes(size));
+    }
+}
 
 #[tokio::test]
 async fn q68_the_digest_on_every_answer_with_bytes() {

@@ -71,6 +71,12 @@ async fn q37_accept_does_not_choose() {
         assert_eq!(answer.header("content-type"), OCI_MANIFEST);
     }
     assert_eq!(world.get("/v2/a/manifests/v1").await.status, 200, "and none");
+    // An index is not turned into one of its images for those who do not name its type.
+    let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] });
+    world.manifest("a", "index", &index).await;
+    let call = world.call("GET", "/v2/a/manifests/index").header("accept", OCI_MANIFEST);
+    let answer = call.send().await;
+    assert_eq!((answer.text(), answer.header("content-type").as_str()), (index.to_string().as_str(), OCI_INDEX));
 }
 
 // security: G-13

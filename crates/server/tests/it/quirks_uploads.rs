@@ -83,6 +83,21 @@ async fn q20_after_a_refused_chunk_the_answer_tells_where_to_go_on() {
 }
 
 #[tokio::test]
+async fn q20_a_put_that_broke_off_goes_on_in_chunks() {
+    let world = World::new().await;
+    let location = start(&world).await;
+    let pieces = vec![Ok(Bytes::from_static(b"hel")), Err(std::io::ErrorKind::ConnectionReset.into())];
+    let broken = world.call("PUT", &with_digest(&location, b"hello")).chunked(pieces).send().await;
+    assert_eq!(broken.told(), (400, "BLOB_UPLOAD_INVALID".to_owned()));
+    let status = world.get(&location).await;
+    assert_eq!((status.status, status.header("range")), (204, "0-2".to_owned()));
+    let answer = world.call("PATCH", &status.header("location")).header("content-range", "3-4").body("lo").send().await;
+    assert_eq!((answer.status, answer.header("range")), (202, "0-4".to_owned()));
+    assert_eq!(world.put(&with_digest(&answer.header("location"), b"hello"), "").await.status, 201);
+    assert!(stored(&world, b"hello").await);
+}
+
+#[tokio::test]
 async fn q21_exact_states() {
     let world = World::new().await;
     let location = start(&world).await;
@@ -307,6 +322,19 @@ async fn q35_further_parameters_are_ignored() {
     assert_eq!(world.post(&target).await.status, 201);
     assert_eq!(world.post("/v2/a/blobs/uploads/?ns=").await.status, 202);
     assert_eq!(world.post("/v2/a/blobs/uploads/?n=x&last=%zz&&=").await.status, 202);
+    let [manifest, ..] = world.image("a", "v1", b"layer").await;
+    for path in [
+        format!("/v2/a/blobs/{layer}"),
+        "/v2/a/manifests/v1".to_owned(),
+        format!("/v2/a/manifests/{manifest}"),
+        "/v2/a/tags/list".to_owned(),
+        format!("/v2/a/referrers/{manifest}"),
+        "/v2/_catalog".to_owned(),
+        "/v2/".to_owned(),
+    ] {
+        let (plain, more) = (world.get(&path).await, world.get(&format!("{path}?ns=localhost:5000&x=y&z&=%zz")).await);
+        assert_eq!((more.status, more.show()), (200, plain.show()), "{path}");
+    }
 }
 
 // security: H-06

@@ -49,6 +49,7 @@ fn all_or_nothing() {
     migrate_with(&mut open(&path), &clock(), "one", &[FIRST, SECOND]).unwrap();
 }
 
+// security: Q-05
 #[test]
 fn what_another_program_wrote_is_refused() {
     let directory = tempfile::tempdir().unwrap();

@@ -35,9 +35,13 @@ async fn told_of(failure: Failure, upload: bool) -> String {
         }
     }
     assert_eq!(response.headers()["content-type"], "application/json");
+    // Q84: of all failures exactly those that pass by themselves say when to come back, and no other has their codes.
+    let passes = matches!(response.status().as_u16(), 429 | 503 | 507);
+    assert_eq!(response.headers().contains_key("retry-after"), passes, "{text}");
     let body = response.into_body().collect().await.unwrap().to_bytes();
     let errors: serde_json::Value = serde_json::from_slice(&body).unwrap();
     for error in errors["errors"].as_array().unwrap() {
+        assert_eq!(matches!(error["code"].as_str(), Some("TOOMANYREQUESTS" | "UNAVAILABLE")), passes, "{text}");
         text.push_str(&format!(" | {} {}", error["code"].as_str().unwrap(), error["message"].as_str().unwrap()));
         if let Some(detail) = error.get("detail") {
             text.push_str(&format!(" {detail}"));

@@ -112,3 +112,43 @@ async fn i02_a_connection_without_requests_is_closed_politely() {
     assert!(answer.iter().any(|(kind, _)| *kind == GOAWAY), "{answer:?}");
     assert_eq!((served.closed("header_time"), served.closed("idle")), (1, 1));
 }
+
+/// A stream whose window is closed holds what was read for it, and nobody may hold that for ever.
+// security: I-03
+#[tokio::test]
+async fn i03_an_answer_for_which_the_window_stays_closed_ends_the_connection() {
+    let settings = [("PORTCULLIS_LIMITS__PROGRESS", "1KiB"), ("PORTCULLIS_LIMITS__PROGRESS_TIME", "800ms")];
+    let served = Served::new(&settings).await;
+    let mut stream = served.connect().await;
+    stream.write_all(PREFACE).await.unwrap();
+    // SETTINGS_INITIAL_WINDOW_SIZE 0
+    stream.write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await.unwrap();
+    let endless = [&[0x82, 0x86, 0x04, 8][..], b"/endless", &[0x41, 9], b"localhost"].concat();
+    stream.write_all(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &endless)).await.unwrap();
+    let mut bytes = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(15), stream.read_to_end(&mut bytes)).await;
+    assert!(ended.is_ok(), "the connection ends");
+    assert_eq!(served.closed("progress"), 1);
+}
+
+/// A body of which one byte comes now and then.
+// security: I-03
+#[tokio::test]
+async fn i03_a_body_that_hardly_moves_ends() {
+    let settings = [("PORTCULLIS_LIMITS__PROGRESS", "1KiB"), ("PORTCULLIS_LIMITS__PROGRESS_TIME", "800ms")];
+    let served = Served::new(&settings).await;
+    let mut stream = connect(&served).await;
+    let put = [&[0x02, 3][..], b"PUT", &[0x86, 0x04, 5], b"/echo", &[0x41, 9], b"localhost"].concat();
+    stream.write_all(&frame(HEADERS, END_HEADERS, 1, &put)).await.unwrap();
+    let (mut reader, mut writer) = stream.split();
+    let trickle = async {
+        while writer.write_all(&frame(DATA, 0, 1, b"x")).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let mut bytes = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(15), reader.read_to_end(&mut bytes));
+    tokio::select! { () = trickle => {}, read = read => assert!(read.is_ok(), "the connection ends") }
+    assert!(String::from_utf8_lossy(&bytes).contains("the body failed"), "the handler could answer");
+}

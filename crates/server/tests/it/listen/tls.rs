@@ -62,7 +62,7 @@ async fn served(files: &TlsFiles, settings: &[(&str, &str)]) -> (Served, Arc<Tls
 
 // security: A-06
 #[tokio::test]
-async fn tls_1_2_and_1_3_and_http_by_negotiation() {
+async fn q86_tls_1_2_and_1_3_and_http_by_negotiation() {
     let certified = Certified::new();
     let (served, _tls) = served(&certified.files(), &[]).await;
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
