@@ -35,11 +35,11 @@ pub struct ServerInfo {
 pub struct Readiness {
     /// All checks are `ok`.
     pub ready: bool,
-    /// `read-write`, or `read-only`: then pushes are refused, and it is ready to serve pulls. Null when it is not told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<String>,
     /// The state of each part: `ok` or what is the matter.
     pub checks: BTreeMap<String, String>,
+    /// `read-only` where `server.mode` is: then it is ready to serve pulls. Absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
 }
 
 /// A background task of the server.

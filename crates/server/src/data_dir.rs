@@ -93,13 +93,22 @@ impl DataDir {
     /// # Errors
     /// As [`DataDir::open`]; [`Error::Unsafe`] when no server has made it yet.
     pub fn open_to_read(root: &Path, clock: &Clock) -> Result<Self, Error> {
+        Self::holds_registry(root)?;
+        Self::open_existing(root, clock)
+    }
+
+    /// Refuses a directory in which no server has been started yet.
+    ///
+    /// # Errors
+    /// [`Error::Unsafe`], [`Error::Io`].
+    pub fn holds_registry(root: &Path) -> Result<(), Error> {
         if !exists(&root.join(names::FORMAT))? || !exists(&root.join(names::LOCK))? {
             return Err(Error::refuse(
                 format!("there is no registry in {}, and in read-only mode none is made", root.display()),
                 "name its data directory with --data-dir DIR, or start once with server.mode = \"read-write\"",
             ));
         }
-        Self::open_existing(root, clock)
+        Ok(())
     }
 
     /// Whether files can be made in it.
@@ -494,6 +503,7 @@ mod tests {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
+    // security: M-06
     #[test]
     fn m06_what_others_can_get_at_is_refused_with_what_mends_it() {
         let dir = tempfile::tempdir().unwrap();

@@ -87,8 +87,8 @@ impl Health {
             ("database".to_owned(), self.database().await.to_owned()),
             ("store".to_owned(), self.store(&mut last.look).await.to_owned()),
         ]);
-        let mode = Some(self.mode.as_str().to_owned());
-        let readiness = Readiness { ready: checks.values().all(|state| state == OK), mode, checks };
+        let mode = (self.mode == Mode::ReadOnly).then(|| self.mode.as_str().to_owned());
+        let readiness = Readiness { ready: checks.values().all(|state| state == OK), checks, mode };
         last.found = Some((Instant::now(), readiness.clone()));
         readiness
     }

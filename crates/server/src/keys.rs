@@ -227,6 +227,7 @@ mod tests {
         assert_eq!(kek.unwrap("token", "a", &wrapped), None);
     }
 
+    // security: M-06
     #[test]
     fn m06_the_key_is_ours_alone_and_is_made_only_when_nothing_depends_on_it() {
         let (dir, data) = data();

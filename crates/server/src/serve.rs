@@ -48,7 +48,11 @@ pub fn run(config: Config) -> Result<(), Error> {
     let _log =
         logs::start(&config.log, system_clock()).map_err(|source| Error::System { action: "start the log", source })?;
     raise_descriptors(config.limits.connections);
-    DataDir::make(&config.data_dir)?;
+    if config.is_read_only() {
+        DataDir::holds_registry(&config.data_dir)?;
+    } else {
+        DataDir::make(&config.data_dir)?;
+    }
     // Asked while the files that tell of quotas can still be read.
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     sandbox::confine(&config)?.tell();

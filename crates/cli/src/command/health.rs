@@ -88,7 +88,7 @@ async fn ask(target: &Target, ca_file: Option<&Path>, timeout: Duration) -> Resu
     }
     let answer = get("/healthz").await?;
     if answer.status == StatusCode::OK && answer.body.trim_ascii() == b"ok" {
-        return Ok(Readiness { ready: true, mode: None, checks: BTreeMap::new() });
+        return Ok(Readiness { ready: true, checks: BTreeMap::new(), mode: None });
     }
     Err(Error::Foreign { target: target.to_string(), what: format!("it answered {} to /healthz", answer.status) })
 }

@@ -79,7 +79,7 @@ fn network(config: &Config, to: &mut Vec<Attempt>) {
     } else {
         attempt(to, false, "listen on another port", TcpListener::bind(free).map(drop));
     }
-    attempt(to, false, "listen on port 47", TcpListener::bind(("127.0.0.1", 47)).map(drop));
+    attempt(to, false, "listen on port 47", TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 47))).map(drop));
     // Nothing listens there: whoever may connect is told so.
     let refused = |error: io::Error| match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::TimedOut => Ok(()),
