@@ -161,3 +161,37 @@ async fn every_column_is_copied() {
     assert!(copied.is_subset(&columns));
     assert_eq!(MIGRATIONS.len() as i64, crate::FORMAT);
 }
+
+/// A backup is one state, as a file of SQLite, while others go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_backup_is_one_state_in_a_file() {
+    let fresh = Fresh::open().await;
+    fill(&fresh.bench).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("copy.db");
+    let before = told(&fresh.bench.db).await;
+    fresh.bench.db.backup_to(&path).await.unwrap();
+    let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["copy.db"]);
+    let copy = Db::open_sqlite(&path, clock().0, super::random()).unwrap();
+    assert_eq!(told(&copy).await, before);
+    assert_eq!(copy.store_id(), fresh.bench.db.store_id());
+    copy.close().await.unwrap();
+
+    // A tag is moved all the time: its row and its manifest are of the same moment in each copy.
+    let (db, app) = (fresh.bench.db.clone(), name("team/app"));
+    let writer = tokio::spawn(async move {
+        for n in 0..200 {
+            let pushed = image(&format!("moving {n}"), &[]);
+            db.push_manifest(&app, pushed, vec![any("moving")], &alice()).await.unwrap();
+        }
+    });
+    for n in 0..3 {
+        let path = folder.path().join(format!("moving-{n}.db"));
+        fresh.bench.db.backup_to(&path).await.unwrap();
+        let copy = Db::open_sqlite(&path, clock().0, super::random()).unwrap();
+        assert!(copy.check_tags(None, 9999).await.unwrap().iter().all(|tag| tag.has_manifest));
+        copy.close().await.unwrap();
+    }
+    writer.await.unwrap();
+}
