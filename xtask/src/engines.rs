@@ -32,6 +32,7 @@ const ONE_SIDED: &[OneSided] = &[
     only(Engine::Sqlite, "tests::files::", "its file, log and permissions (meta)"),
     only(Engine::Sqlite, "tests::writer::", "commits of several transactions with one sync (meta)"),
     only(Engine::Sqlite, "tests::plans::", "its query plans (meta)"),
+    only(Engine::Sqlite, "sqlite_only::", "space that is set aside for its rows on a full disk (commands)"),
     only(Engine::Postgres, "postgres::", "addresses, starters, lost connections, round trips (meta)"),
     only(Engine::Postgres, "tests::postgres_plans::", "its query plans (meta)"),
 ];

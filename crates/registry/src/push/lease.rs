@@ -13,6 +13,12 @@ use crate::{Error, Registry};
 /// How often a held lease is renewed.
 const RENEWAL: Duration = Duration::from_secs(10);
 
+/// An answer does not wait longer for a lease to be given back.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Between two attempts to give it back.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// A held lease. It is renewed until it is dropped, and given back on every path.
 pub(super) struct Lease {
     held: Option<Held>,
@@ -121,14 +127,33 @@ impl Held {
     async fn save(self, progress: Progress) -> Result<bool, Error> {
         let Progress { offset, states, inline, key } = progress;
         let key = key.map(|key| key.as_str().to_owned());
-        let db = self.registry.db();
-        Ok(db.save_upload(self.id.as_str(), &self.holder, offset, states, inline, key).await?)
+        let saved = self.registry.db().save_upload(self.id.as_str(), &self.holder, offset, states, inline, key).await;
+        if saved.is_err() {
+            give_back(self.registry, self.id, self.holder);
+        }
+        Ok(saved?)
     }
 
     async fn release(self) {
-        // If it fails, the lease expires.
-        let _ = self.registry.db().release_upload(self.id.as_str(), &self.holder).await;
+        let released = self.registry.db().release_upload(self.id.as_str(), &self.holder);
+        if !matches!(tokio::time::timeout(PATIENCE, released).await, Ok(Ok(_))) {
+            give_back(self.registry, self.id, self.holder);
+        }
     }
+}
+
+/// Gives a lease back in the background, as soon as a database that is away is there again: the client goes on with the
+/// session then, and would find it taken. When nothing helps, the lease runs out by itself.
+pub(super) fn give_back(registry: Registry, id: UploadId, holder: String) {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    runtime.spawn(async move {
+        let again = async {
+            while registry.db().release_upload(id.as_str(), &holder).await.is_err() {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        let _ = tokio::time::timeout(LEASE, again).await;
+    });
 }
 
 impl Drop for Lease {

@@ -285,11 +285,17 @@ async fn take(
 ) -> Result<(Lease, meta::UploadRow, Option<u64>), Error> {
     let holder: [u8; 16] = r.random();
     let holder = holder.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let leased = r.db().lease_upload(access.repository(), id.as_str(), owner(access), &holder, LEASE).await?;
-    let row = match leased {
-        meta::Lease::Taken(row) => row,
-        meta::Lease::Busy(row) => return Err(Error::UploadBusy { id: id.clone(), offset: row.offset }),
-        meta::Lease::Gone => return Err(Error::UploadUnknown),
+    let row = match r.db().lease_upload(access.repository(), id.as_str(), owner(access), &holder, LEASE).await {
+        Err(error) => {
+            // Lost on the way back, it may have been taken all the same.
+            if !error.is_certainly_aborted() {
+                lease::give_back(r.clone(), id.clone(), holder);
+            }
+            return Err(error.into());
+        }
+        Ok(meta::Lease::Taken(row)) => row,
+        Ok(meta::Lease::Busy(row)) => return Err(Error::UploadBusy { id: id.clone(), offset: row.offset }),
+        Ok(meta::Lease::Gone) => return Err(Error::UploadUnknown),
     };
     let lease = Lease::hold(r.clone(), access, id.clone(), holder);
     match expected_length(id, row.offset, position) {

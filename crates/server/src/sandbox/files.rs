@@ -35,6 +35,9 @@ struct Allowed {
 const NAMES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 /// The port of name servers, for answers that are too long for a datagram.
 const NAME_SERVER: u16 = 53;
+/// Random numbers. In a static binary libraries do not find the system call of the C library and read these instead; the drivers
+/// of PostgreSQL and of name servers panic without.
+const RANDOM: [&str; 2] = ["/dev/urandom", "/dev/random"];
 /// Where systems keep the authorities that they trust.
 const AUTHORITIES: [&str; 4] =
     ["/etc/ssl", "/etc/pki", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates"];
@@ -104,7 +107,8 @@ pub(super) fn restrict(config: &Config) -> Result<Level, Error> {
     for path in &allowed.read {
         ruleset = allow(ruleset, path, AccessFs::ReadFile | AccessFs::ReadDir)?;
     }
-    for path in &allowed.files {
+    let random = RANDOM.iter().map(Path::new).filter(|path| path.exists());
+    for path in allowed.files.iter().map(PathBuf::as_path).chain(random) {
         ruleset = allow(ruleset, path, AccessFs::ReadFile.into())?;
     }
     for port in allowed.connect {

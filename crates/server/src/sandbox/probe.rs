@@ -58,6 +58,7 @@ fn files(config: &Config, to: &mut Vec<Attempt>) {
     attempt(to, true, "read it", fs::read(&own).map(drop));
     attempt(to, true, "rename it", fs::rename(&own, data.join("sandbox-probe.2")));
     attempt(to, true, "remove it", fs::remove_file(data.join("sandbox-probe.2")));
+    attempt(to, true, "read random numbers", File::open("/dev/urandom").map(drop));
     for file in ["/etc/passwd", "/etc/shadow", "/proc/self/environ", "/proc/1/cmdline", "/etc/hostname"] {
         attempt(to, false, format!("read {file}"), File::open(file).map(drop));
     }
