@@ -151,10 +151,6 @@ impl Traffic {
 
     /// Lets the workers loose on the server.
     pub fn resume(&self, server: &Server) {
-        if self.shared.end == End::Database {
-            // Until then what was cut has given its session back.
-            std::thread::sleep(Duration::from_millis(600));
-        }
         let mut state = self.shared.lock();
         state.address = Some(server.address());
         state.round += 1;

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use oci::{Algorithm, Digest, Hasher};
@@ -18,6 +18,11 @@ use super::traffic::{End, Shared, new_content};
 
 /// Above this number of manifests, deletes are more likely than pushes.
 const MANY: usize = 12;
+
+/// A session that a cut request held is free again before this.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two attempts to go on with it.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a worker stopped working.
 enum Stop {
@@ -44,6 +49,14 @@ struct Cut {
     location: String,
     digest: Digest,
     bytes: Arc<Vec<u8>>,
+    since: Instant,
+}
+
+impl Cut {
+    /// Whether the request that was cut may hold the session: it gives it back when the database is there again.
+    fn is_still_taken(&self, shared: &Shared) -> bool {
+        shared.end == End::Database && self.since.elapsed() < PATIENCE
+    }
 }
 
 /// One worker.
@@ -249,7 +262,7 @@ impl Worker {
             expect(shared, &response, &[201])?;
             return acknowledged(repository, digest);
         }
-        let cut = Cut { location, digest: digest.clone(), bytes: Arc::clone(bytes) };
+        let cut = Cut { location, digest: digest.clone(), bytes: Arc::clone(bytes), since: Instant::now() };
         self.send_chunks(shared, repository, cut, 0)
     }
 
@@ -276,6 +289,10 @@ impl Worker {
                     return Err(Stop::Gone);
                 }
             };
+            if response.status == 416 && cut.is_still_taken(shared) {
+                std::thread::sleep(PAUSE);
+                continue;
+            }
             match expect(shared, &response, &[202]) {
                 Err(Stop::Gone) if shared.end == End::Database => {
                     self.cut = Some(cut);
@@ -309,8 +326,12 @@ impl Worker {
         if offset > whole {
             return Err(Stop::Wrong(anyhow!("{offset} bytes received of {whole} that were sent")));
         }
-        let again =
-            Cut { location: location_of(&response)?, digest: cut.digest.clone(), bytes: Arc::clone(&cut.bytes) };
+        let again = Cut {
+            location: location_of(&response)?,
+            digest: cut.digest.clone(),
+            bytes: Arc::clone(&cut.bytes),
+            since: Instant::now(),
+        };
         self.send_chunks(shared, repository, again, offset)?;
         shared.totals.resumed.fetch_add(1, Ordering::Relaxed);
         Ok(())
