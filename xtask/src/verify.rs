@@ -8,7 +8,8 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use testdb::Engine;
 
-use crate::part::{Scene, built_with, power_cut};
+use crate::part::{Scene, built_with, power_cut, with_rows};
+use crate::postgres::Servers;
 use crate::process::{Count, cargo, output, run};
 use crate::{install, mutation};
 
@@ -20,17 +21,25 @@ pub fn run_all(root: &Path) -> Result<bool> {
         output(Command::new("git").current_dir(root).args(["status", "--porcelain", "--untracked-files=no"]))?;
     ensure!(changed.is_empty(), "commit first: the result is about a commit\n{changed}");
     let commit = output(Command::new("git").current_dir(root).args(["rev-parse", "HEAD"]))?;
-    let scene =
-        Scene { root: root.to_owned(), tools: install::everything()?, engine: Engine::Sqlite, variables: Vec::new() };
+    let tools = install::everything()?;
+    let servers = Servers::start()?;
+    let scene = |engine, variables| Scene { root: root.to_owned(), tools: tools.clone(), engine, variables };
+    let scenes =
+        [("SQLite", scene(Engine::Sqlite, Vec::new())), ("PostgreSQL", scene(Engine::Postgres, servers.direct()))];
     run(&mut cargo(root, &["build", "--release", "-p", "portcullis"]))?;
 
     let (kills, cuts) = (setting("PORTCULLIS_KILLS", "1000"), setting("PORTCULLIS_CUTS", "200"));
     let mut rows = Vec::new();
-    rows.push(row(format!("{kills} kills at random moments"), || {
-        built_with(&scene, "crash_kill", &[("PORTCULLIS_KILLS", &kills)])
-    }));
-    rows.push(row(format!("{cuts} power cuts, and without syncs"), || {
-        power_cut(&scene, &[("PORTCULLIS_CUTS", &cuts)])
+    for (engine, scene) in &scenes {
+        rows.push(row(format!("{kills} kills at random moments, {engine}"), || {
+            built_with(scene, "crash_kill", &[("PORTCULLIS_KILLS", &kills)])
+        }));
+        rows.push(row(format!("{cuts} power cuts, and without syncs, {engine}"), || {
+            power_cut(scene, &[("PORTCULLIS_CUTS", &cuts)])
+        }));
+    }
+    rows.push(row("the whole router by way of pgbouncer".to_owned(), || {
+        with_rows(&scene(Engine::Postgres, servers.pooled()), &["-p", "server", "--test", "it"], &[])
     }));
     let mut mutants = String::new();
     rows.push(row("every authorization call, replaced by one that allows everything".to_owned(), || {

@@ -50,9 +50,16 @@ struct Cut {
     digest: Digest,
     bytes: Arc<Vec<u8>>,
     since: Instant,
+    /// Whether it goes on after the server was away.
+    resumed: bool,
 }
 
 impl Cut {
+    /// Whether the session may be gone: what it had received was not synced, and is lost with the power.
+    fn may_be_lost(&self, shared: &Shared) -> bool {
+        self.resumed && shared.end == End::PowerCut
+    }
+
     /// Whether the request that was cut may hold the session: it gives it back when the database is there again.
     fn is_still_taken(&self, shared: &Shared) -> bool {
         shared.end == End::Database && self.since.elapsed() < PATIENCE
@@ -262,7 +269,8 @@ impl Worker {
             expect(shared, &response, &[201])?;
             return acknowledged(repository, digest);
         }
-        let cut = Cut { location, digest: digest.clone(), bytes: Arc::clone(bytes), since: Instant::now() };
+        let cut =
+            Cut { location, digest: digest.clone(), bytes: Arc::clone(bytes), since: Instant::now(), resumed: false };
         self.send_chunks(shared, repository, cut, 0)
     }
 
@@ -292,6 +300,9 @@ impl Worker {
             if response.status == 416 && cut.is_still_taken(shared) {
                 std::thread::sleep(PAUSE);
                 continue;
+            }
+            if response.status == 404 && cut.may_be_lost(shared) {
+                return Ok(());
             }
             match expect(shared, &response, &[202]) {
                 Err(Stop::Gone) if shared.end == End::Database => {
@@ -331,6 +342,7 @@ impl Worker {
             digest: cut.digest.clone(),
             bytes: Arc::clone(&cut.bytes),
             since: Instant::now(),
+            resumed: true,
         };
         self.send_chunks(shared, repository, again, offset)?;
         shared.totals.resumed.fetch_add(1, Ordering::Relaxed);
