@@ -85,12 +85,14 @@ fn killed_in_mid_push() -> Result<()> {
     ended_in_mid_push(&[End::Kill, End::Immediate])
 }
 
+// security: Q-03
 #[test]
 fn restarted_in_mid_push() -> Result<()> {
     ended_in_mid_push(&[End::Fast])
 }
 
 /// Connections that break while the database runs are no reason for an error that a client cannot try again.
+// security: Q-03
 #[test]
 fn connections_cut_in_mid_push() -> Result<()> {
     let rng = &mut Rng::announced("cut connections");

@@ -146,6 +146,9 @@ const PARTS: &[Part] = &[
         built(s, "client_report")
     }),
     both("kill", "kill -9 at random moments", Need::Binary, |s| built(s, "crash_kill")),
+    part("kill-points", "kill -9 before each writing system call; torn writes; SIGTERM under load", Need::Tools, |s| {
+        built(s, "crash_points")
+    }),
     both(
         "power-cut",
         "a file system shut down without log flush; and without syncs, which has to fail",
@@ -437,4 +440,18 @@ pub fn power_cut(scene: &Scene, environment: &[(&str, &str)]) -> Result<Count> {
 /// Where cargo builds.
 pub fn target_folder(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    /// A file that no part runs is never run, and what the lists say of its tests is not true.
+    #[test]
+    fn every_file_of_tests_is_run() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/tests");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            assert!(include_str!("part.rs").contains(&format!("\"{name}\"")), "no part runs {name}");
+        }
+    }
 }

@@ -84,6 +84,7 @@ async fn t05_shared_blobs() {
     assert_eq!(world.files().len(), 1);
 }
 
+// security: H-08
 #[tokio::test]
 async fn h08_idle_sessions() {
     let world = world().await;

@@ -106,7 +106,7 @@ async fn q43_what_need_not_be_there() {
     world.push_manifest(&alice, "v2", &index(&[nowhere.clone(), config.clone()])).await.unwrap();
     let pushed = world.push_manifest(&alice, "v3", &artifact(&nowhere, "a/b", "x")).await.unwrap();
     assert_eq!(pushed.subject, Some(nowhere.clone()));
-    // Q42: the empty object is served although nobody pushed it, where a manifest names it and nowhere else.
+    // The empty object is served although nobody pushed it, where a manifest names it and nowhere else.
     let empty = sha256(b"{}");
     assert_eq!(world.read_blob(&world.access(BOB, "a/b"), &empty).await.unwrap(), b"{}");
     world.push_image(&world.access(ALICE, "a/c"), "v1", "one").await;

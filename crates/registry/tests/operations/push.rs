@@ -102,7 +102,7 @@ async fn h01_out_of_order() {
     for wrong in [range(0, 9), range(9, 18), range(11, 20), at(0), at(11)] {
         let error = append(&world, &alice, &id, wrong, &bytes(10)).await.unwrap_err();
         assert!(matches!(error, Error::OutOfRange { offset: 10, .. }), "{error}");
-        // Q27: on the closing request too, and the session lives on.
+        // On the closing request too, and the session lives on.
         let (digest, again) = (sha256(&bytes(10)), alice.clone());
         let error = push::finish(&world.registry, &alice, &id, wrong, &digest, body(&bytes(10)), &again).await;
         assert!(matches!(error, Err(Error::OutOfRange { offset: 10, .. })));
@@ -118,7 +118,7 @@ async fn h01_out_of_order() {
         assert!(matches!(error, Error::SizeMismatch { expected: e, actual: a } if (e, a) == (expected, actual)));
         assert_eq!(offset(&world, &alice, &id).await.unwrap(), 10);
     }
-    // Q22: a range decides, whatever the URL says.
+    // A range decides, whatever the URL says.
     let position = Position { offset: Some(0), ..range(10, 19) };
     assert_eq!(append(&world, &alice, &id, position, &bytes(10)).await.unwrap(), 20);
     assert_eq!(append(&world, &alice, &id, Position::default(), b"x").await.unwrap(), 21);

@@ -46,6 +46,14 @@ async fn a01_nobody_gets_anything_but_the_sign_of_life() {
             assert_eq!(there.show().replace("there", "wheee"), gone.show(), "{method} {path}");
         }
     }
+    // The token that anybody gets opens nothing either, and does not tell what is there.
+    let token = world.anonymous_token(&["repository:there:pull,push", "repository:wheee:pull,push"]).await;
+    for path in paths.iter().filter(|path| path.contains("NAME") && !path.contains("referrers")) {
+        let ask = |name: &str| world.call("GET", &path.replace("NAME", name)).bearer(&token).send();
+        let (there, gone) = (ask("there").await, ask("wheee").await);
+        assert!([401, 404, 405].contains(&there.status), "{path}: {}", there.status);
+        assert_eq!(there.show(), gone.show(), "{path}");
+    }
     assert_eq!(world.call("GET", "/healthz").nobody().host(Some("10.1.2.3:80")).send().await.text(), "ok\n");
     for path in ["/metrics", "/readyz", "/debug/pprof", "/api/v1/users", "/api/v1/gc", "/admin"] {
         assert_eq!(world.get(path).await.status, 404, "{path}");
@@ -422,6 +430,10 @@ async fn what_a_token_was_refused_is_remembered_in_it() {
     let answer = world.call("POST", "/v2/a/blobs/uploads/").bearer(&narrow).send().await;
     assert!(answer.header("www-authenticate").contains("insufficient_scope"), "not asked");
     // B-03: another name is another name.
+    for name in ["A", "a%2f..%2fa", "%61%2f..%2fa", "a%20", "a%00"] {
+        let answer = world.call("GET", &format!("/v2/{name}/tags/list")).bearer(&token).send().await;
+        assert_eq!(answer.told(), (400, "NAME_INVALID".to_owned()), "{name}");
+    }
     for name in ["a/b", "aa", "b"] {
         let answer = world.call("GET", &format!("/v2/{name}/tags/list")).bearer(&token).send().await;
         assert!(answer.header("www-authenticate").contains("insufficient_scope"), "{name}");

@@ -350,9 +350,13 @@ async fn c04_bytes_that_are_elsewhere_are_taken_all_the_same() {
     world.user("alice").await;
     world.grant("user:alice", "writer", "alice/**").await;
     let [_, _, secret] = world.image("secret/app", "v1", b"secret layer").await;
-    for path in [format!("/v2/alice/app/blobs/{secret}"), format!("/v2/alice/app/manifests/{secret}")] {
-        assert_eq!(world.call("GET", &path).user("alice").send().await.status, 404, "{path}");
+    for method in ["GET", "HEAD"] {
+        for path in [format!("/v2/alice/app/blobs/{secret}"), format!("/v2/alice/app/manifests/{secret}")] {
+            assert_eq!(world.call(method, &path).user("alice").send().await.status, 404, "{method} {path}");
+        }
     }
+    let referrers = world.call("GET", &format!("/v2/alice/app/referrers/{secret}")).user("alice").send().await;
+    assert_eq!(referrers.json()["manifests"], json!([]));
     // A manifest is no lever either.
     let config = sha256(b"{}");
     let start = world.call("POST", &format!("/v2/alice/app/blobs/uploads/?digest={config}")).user("alice").body("{}");
@@ -370,7 +374,11 @@ async fn c04_bytes_that_are_elsewhere_are_taken_all_the_same() {
     let target = format!("/v2/alice/app/blobs/uploads/?digest={secret}");
     let half = world.call("POST", &target).user("alice").body("secret").send().await;
     assert_eq!(half.told(), (400, "DIGEST_INVALID".to_owned()));
-    assert_eq!(world.call("POST", &target).user("alice").body("secret layer").send().await.status, 201);
+    let known = world.call("POST", &target).user("alice").body("secret layer").send().await;
+    let fresh = sha256(b"fresh! layer");
+    let target = format!("/v2/alice/app/blobs/uploads/?digest={fresh}");
+    let random = world.call("POST", &target).user("alice").body("fresh! layer").send().await;
+    assert_eq!((known.status, known.show().replace(&secret, &fresh)), (201, random.show()));
     assert_eq!(put(&secret, 12).await.status, 201);
 }
 
@@ -488,6 +496,12 @@ async fn e08_deep_names_and_names_below_others() {
         world.image(name, "v1", b"layer").await;
     }
     assert_eq!(world.delete("/v2/org/team/manifests/v1").await.status, 202);
+    // The whole repository, and what a collection makes of it.
+    let name = oci::RepositoryName::parse("org/team").unwrap();
+    assert!(world.db().delete_repository(&name, &meta::Actor::system("test")).await.unwrap());
+    world.collect(std::time::Duration::ZERO).await;
+    let left = world.get("/v2/_catalog").await.json()["repositories"].clone();
+    assert_eq!(left, json!([deep, "org/team/img", "org/team/img/tags/list"]));
     for name in ["org/team/img", "org/team/img/tags/list", &deep] {
         assert_eq!(world.get(&format!("/v2/{name}/manifests/v1")).await.status, 200, "{name}");
         assert_eq!(world.get(&format!("/v2/{name}/tags/list")).await.json()["tags"], json!(["v1"]), "{name}");

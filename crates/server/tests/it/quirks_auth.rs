@@ -104,7 +104,7 @@ async fn q07_tokens_are_small() {
     let name = "x".repeat(RepositoryName::MAX - 2);
     let scopes: Vec<String> = (10..43).map(|i| format!("repository:{name}{i}:pull,push,delete")).collect();
     let ask = |count: usize| {
-        let (world, target) = (&world, format!("/token?scope={}", scopes[..count].join("+")));
+        let (world, target) = (&world, format!("/token?offline_token=true&scope={}", scopes[..count].join("+")));
         async move { world.call("GET", &target).send().await }
     };
     let most = ask(oci::MAX_SCOPES).await;
@@ -245,14 +245,30 @@ async fn q13_a_mount_from_what_one_may_not_read_is_an_upload() {
     for rest in ["&from=secret/app", "&from=missing/app", "&from=UPPER/app", "&from=secret/app&origin=x", ""] {
         assert_eq!(mount(&secret, rest).await, missing, "{rest}");
     }
+    // Nor is it a reason for a challenge. What a token holds of the source does not matter: the grants decide.
+    let (target, source) = ("repository:alice/app:pull,push", "repository:secret/app:pull");
+    let post = |token: String, rest: &'static str| {
+        let target = format!("/v2/alice/app/blobs/uploads/?mount={secret}{rest}");
+        let world = &world;
+        async move { world.call("POST", &target).bearer(&token).send().await }
+    };
+    for scopes in [&[target][..], &[target, source]] {
+        let token = world.token("alice", scopes).await;
+        for rest in ["&from=secret/app", ""] {
+            assert_eq!(post(token.clone(), rest).await.show(), missing, "{scopes:?} {rest}");
+        }
+    }
+    assert_eq!(post(world.token("maint", &[target]).await, "&from=secret/app").await.status, 201);
 }
 
-// security: D-01
+// security: B-16, D-01
 #[tokio::test]
 async fn q14_who_may_not_see_learns_nothing() {
     let world = World::new().await;
     world.user("bare").await;
     let [manifest, _, layer] = world.image("hidden/app", "v1", b"layer").await;
+    let open = world.post("/v2/hidden/app/blobs/uploads/").await;
+    let upload = format!("/v2/NAME/blobs/uploads/{}", open.header("docker-upload-uuid"));
     let token = |name: &str| format!("repository:{name}:pull,push,delete");
     let token = world.token("bare", &[&token("hidden/app"), &token("absent/app")]).await;
     for (method, path) in [
@@ -263,6 +279,12 @@ async fn q14_who_may_not_see_learns_nothing() {
         ("GET", format!("/v2/NAME/blobs/{layer}")),
         ("HEAD", format!("/v2/NAME/blobs/{layer}")),
         ("POST", "/v2/NAME/blobs/uploads/".to_owned()),
+        ("POST", format!("/v2/NAME/blobs/uploads/?mount={layer}&from=hidden/app")),
+        ("GET", upload.clone()),
+        ("PATCH", upload.clone()),
+        ("PUT", format!("{upload}?digest={layer}")),
+        ("DELETE", upload),
+        ("DELETE", format!("/v2/NAME/blobs/{layer}")),
         ("GET", "/v2/NAME/tags/list".to_owned()),
         ("GET", format!("/v2/NAME/referrers/{manifest}")),
     ] {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{NOTHING, OCI_INDEX, OCI_MANIFEST, World, image, sha256};
+use crate::world::{DOCKER_LIST, DOCKER_MANIFEST, NOTHING, OCI_INDEX, OCI_MANIFEST, World, image, sha256};
 
 const EMPTY_JSON: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
 
@@ -46,6 +46,13 @@ async fn q36_bytes_and_type_come_back_as_they_went_in() {
         assert_eq!(answer.text(), body);
         assert_eq!(answer.header("content-type"), OCI_MANIFEST);
         assert_eq!(answer.header("docker-content-digest"), digest);
+    }
+    // Where the body says nothing, what was said with it counts.
+    let mut untyped = manifest.clone();
+    untyped.as_object_mut().unwrap().remove("mediaType");
+    for kind in [DOCKER_MANIFEST, OCI_MANIFEST, "application/vnd.example.manifest+json"] {
+        assert_eq!(put(&world, "untyped", Some(kind), untyped.to_string().as_bytes()).await, created());
+        assert_eq!(world.get("/v2/a/manifests/untyped").await.header("content-type"), kind);
     }
     let twice = manifest.to_string().replacen('{', "{\"config\":{},", 1);
     assert_eq!(put(&world, "v2", None, twice.as_bytes()).await, invalid(), "a key that is read, twice");
@@ -111,7 +118,12 @@ async fn q39_without_a_content_type_the_shape_decides() {
 async fn q40_a_document_is_one_thing() {
     let world = World::new().await;
     let manifest = pushed(&world).await;
-    assert_eq!(put(&world, "v1", Some(OCI_INDEX), manifest.to_string().as_bytes()).await, invalid());
+    // Another kind, and another type of the same kind.
+    for kind in [OCI_INDEX, DOCKER_MANIFEST, "application/vnd.example.manifest+json"] {
+        assert_eq!(put(&world, "v1", Some(kind), manifest.to_string().as_bytes()).await, invalid(), "{kind}");
+    }
+    let list = json!({ "schemaVersion": 2, "mediaType": DOCKER_LIST, "manifests": [] });
+    assert_eq!(put(&world, "v1", Some(OCI_INDEX), list.to_string().as_bytes()).await, invalid());
     let mut both = manifest.clone();
     both["manifests"] = json!([]);
     for kind in [Some(OCI_MANIFEST), Some(OCI_INDEX), None] {
@@ -176,6 +188,8 @@ async fn q43_layers_that_are_elsewhere_are_not_asked_for() {
     ];
     manifest["layers"] = kinds.iter().map(|kind| foreign(kind)).chain([with_urls]).collect();
     world.manifest("a", "v1", &manifest).await;
+    let elsewhere = world.get(&format!("/v2/a/blobs/{NOTHING}")).await;
+    assert_eq!((elsewhere.told(), elsewhere.header("location")), ((404, "BLOB_UNKNOWN".to_owned()), String::new()));
     let mut missing = pushed(&world).await;
     missing["layers"] = json!([foreign("application/vnd.oci.image.layer.v1.tar+gzip")]);
     let answer = world.put_manifest("a", "v2", &missing).await;
@@ -223,6 +237,17 @@ async fn q46_a_manifest_before_its_blobs_is_for_the_setting() {
     world.manifest("a", "v1", &image(&[(&config, 2), (&sha256(b"later"), 5)])).await;
     world.blob("a", b"later").await;
     assert_eq!(world.get(&format!("/v2/a/blobs/{}", sha256(b"later"))).await.status, 200);
+    // Without it each that is missing is named, once.
+    let world = World::new().await;
+    let config = world.blob("a", b"{}").await;
+    let (one, two) = (sha256(b"one"), sha256(b"two"));
+    let manifest = image(&[(&config, 2), (&one, 3), (&two, 3), (&one, 3)]);
+    let answer = world.put_manifest("a", "v1", &manifest).await;
+    let errors = answer.json()["errors"].as_array().unwrap().clone();
+    let named: Vec<_> = errors.iter().map(|error| (error["code"].clone(), error["detail"]["digest"].clone())).collect();
+    let unknown = |digest: &str| (json!("MANIFEST_BLOB_UNKNOWN"), json!(digest));
+    assert_eq!((answer.status, named), (400, vec![unknown(&one), unknown(&two)]));
+    assert_eq!(world.get("/v2/a/manifests/v1").await.told(), (404, "MANIFEST_UNKNOWN".to_owned()));
 }
 
 #[tokio::test]
@@ -246,9 +271,13 @@ async fn q48_a_push_by_digest_only() {
     assert_eq!((answer.status, answer.header("location")), (201, format!("/v2/a/manifests/{digest}")));
     assert_eq!(world.get(&format!("/v2/a/manifests/{digest}")).await.status, 200);
     assert_eq!(world.get("/v2/a/tags/list").await.json(), json!({ "name": "a", "tags": [] }));
-    let wrong = world.put_manifest("a", NOTHING, &manifest).await;
+    let mut other = manifest.clone();
+    other["annotations"] = json!({ "is": "another" });
+    let wrong = world.put_manifest("a", &format!("{NOTHING}?tag=v1"), &other).await;
     assert_eq!(wrong.told(), (400, "DIGEST_INVALID".to_owned()));
-    assert_eq!(world.get(&format!("/v2/a/manifests/{NOTHING}")).await.status, 404);
+    for reference in [NOTHING, &sha256(other.to_string().as_bytes()), "v1"] {
+        assert_eq!(world.get(&format!("/v2/a/manifests/{reference}")).await.status, 404, "{reference}");
+    }
 }
 
 #[tokio::test]
@@ -256,7 +285,9 @@ async fn q49_blobs_and_manifests_are_apart() {
     let world = World::new().await;
     let [manifest, config, layer] = world.image("a", "v1", b"layer").await;
     assert_eq!(world.get(&format!("/v2/a/blobs/{manifest}")).await.told(), (404, "BLOB_UNKNOWN".to_owned()));
+    assert_eq!(world.head(&format!("/v2/a/blobs/{manifest}")).await.status, 404);
     for blob in [config, layer] {
+        assert_eq!(world.head(&format!("/v2/a/manifests/{blob}")).await.status, 404);
         assert_eq!(world.get(&format!("/v2/a/manifests/{blob}")).await.told(), (404, "MANIFEST_UNKNOWN".to_owned()));
     }
 }
@@ -278,10 +309,13 @@ async fn q50_the_head_of_a_manifest_has_all_three_headers() {
 async fn q51_errors_of_a_head_have_no_body_and_the_state_of_a_get() {
     let world = World::new().await;
     world.user("bare").await;
+    world.user("lister").await;
+    world.grant("user:lister", "list", "a").await;
     world.image("a", "v1", b"layer").await;
     for (path, user) in [
         ("/v2/a/manifests/missing", "maint"),
         ("/v2/a/manifests/v1", "bare"),
+        ("/v2/a/manifests/v1", "lister"),
         ("/v2/missing/manifests/v1", "maint"),
         ("/v2/a/manifests/-", "maint"),
         ("/v2/a/manifests/sha256:x", "maint"),
@@ -289,6 +323,7 @@ async fn q51_errors_of_a_head_have_no_body_and_the_state_of_a_get() {
         let head = world.call("HEAD", path).user(user).send().await;
         let get = world.call("GET", path).user(user).send().await;
         assert_eq!((head.status, head.body.len()), (get.status, 0), "{path}");
+        assert!(!get.code().is_empty() && (get.status == 403) == (user == "lister"), "{path}: {}", get.text());
         assert_eq!(head.headers, get.headers, "{path}");
     }
 }
@@ -388,6 +423,7 @@ async fn q55_percent_encoded_references() {
         format!("/v2/a/b/manifests/{}", manifest.replace(':', "%3A")),
         format!("/v2/a/b/manifests/{}", manifest.replace(':', "%3a")),
         format!("/v2/a/b/blobs/{}", layer.replace(':', "%3A")),
+        format!("/v2/a/b/referrers/{}", manifest.replace(':', "%3A")),
         "/v2/a/%62/manifests/v%31".to_owned(),
     ] {
         assert_eq!(world.get(&path).await.status, 200, "{path}");

@@ -195,6 +195,21 @@ impl World {
         self.folder.path()
     }
 
+    /// Collects garbage.
+    pub async fn collect(&self, grace: std::time::Duration) -> registry::gc::Report {
+        let by = registry::Authority::DataDirectory;
+        registry::gc::run(&self.state.registry, by, grace, &|_| {}).await.unwrap()
+    }
+
+    /// The files of the blob store.
+    pub fn files(&self) -> Vec<std::path::PathBuf> {
+        let entries = |folder: &std::path::Path| -> Vec<_> {
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+        };
+        let folders = entries(&self.folder().join("blobs"));
+        folders.iter().filter(|folder| folder.is_dir()).flat_map(|folder| entries(folder)).collect()
+    }
+
     /// Where its rows are, when they are not in the folder.
     pub fn database(&self) -> Option<&Database> {
         self.database.as_ref()
@@ -338,6 +353,8 @@ pub fn image(parts: &[(&str, usize)]) -> Value {
 
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 pub const NOTHING: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
 pub fn sha256(bytes: &[u8]) -> String {

@@ -35,7 +35,7 @@ async fn told_of(failure: Failure, upload: bool) -> String {
         }
     }
     assert_eq!(response.headers()["content-type"], "application/json");
-    // Q84: of all failures exactly those that pass by themselves say when to come back, and no other has their codes.
+    // Of all failures exactly those that pass by themselves say when to come back, and no other has their codes.
     let passes = matches!(response.status().as_u16(), 429 | 503 | 507);
     assert_eq!(response.headers().contains_key("retry-after"), passes, "{text}");
     let body = response.into_body().collect().await.unwrap().to_bytes();

@@ -28,6 +28,7 @@ struct Stage {
     job: String,
 }
 
+// security: A-01, B-16
 #[tokio::test]
 async fn admin() {
     let table = Table::parse(FILE, "admin");

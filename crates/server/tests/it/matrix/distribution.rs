@@ -62,6 +62,7 @@ struct Stage {
     credentials: Credentials,
 }
 
+// security: A-01, B-16
 #[tokio::test]
 async fn distribution() {
     let table = Table::parse(FILE, "distribution");
