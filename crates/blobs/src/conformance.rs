@@ -1,7 +1,6 @@
 //! The suite that every store must pass, called by the tests of each kind. Panics where the store is wrong.
 
-// The suite is test code that other crates' tests call.
-#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "test code, which the tests of other crates call")]
 
 use bytes::Bytes;
 use oci::{Algorithm, Digest, Hasher};

@@ -2,7 +2,7 @@
 //!
 //! Table by table, in the order of [`TABLES`], page by page in the order of the primary key, each page in one transaction: so the
 //! last key that is there says where to go on after an interruption. Ids are kept. The target is marked (`store.filled_from`)
-//! before its first row comes and no longer after the counts were compared; until then only a copy opens it.
+//! before its first row comes and no longer after all rows were compared; until then only a copy opens it.
 
 use std::path::Path;
 
@@ -228,14 +228,14 @@ impl<'a> From<&'a Held> for Value<'a> {
 
 type Row = Vec<Held>;
 
-/// Copies all rows of `from` to `to`, ids and the identity of the store included, and compares the counts at the end. `to` must
+/// Copies all rows of `from` to `to`, ids and the identity of the store included, and compares them all at the end. `to` must
 /// have been opened with `for_copy`, and is marked as being filled until the end, so that no server starts on it
 /// ([`Error::BeingFilled`]); a copy that was interrupted goes on where it ended. Nothing else may write to either meanwhile.
 /// `progress` is called after each page. Afterwards `to` has to be opened anew.
 ///
 /// # Errors
-/// [`Error::Conflict`] when `to` holds rows that are not of an unfinished copy of `from`; [`Error::Corrupt`] when the counts
-/// differ at the end.
+/// [`Error::Conflict`] when `to` holds rows that are not of an unfinished copy of `from`, or are of one from before `from` was
+/// changed.
 pub async fn copy(from: &Db, to: &Db, mut progress: impl FnMut(&Copied) + Send) -> Result<(), Error> {
     begin(from.store_id(), to).await?;
     for table in TABLES {
@@ -256,15 +256,38 @@ pub async fn copy(from: &Db, to: &Db, mut progress: impl FnMut(&Copied) + Send) 
             continue_ids(from, to, table).await?;
         }
     }
-    for table in TABLES {
-        let (wanted, found) = (count(from, table).await?, count(to, table).await?);
-        if wanted != found {
-            let what = format!("{} rows of {} were copied, the source has {wanted}", found, table.name);
-            return Err(Error::corrupt(what));
-        }
-    }
+    compare(from, to).await?;
     let identity = from.read_single(identity_of).await?;
     end(identity, to).await
+}
+
+/// Between an interruption and going on, a server may have run on the source: a row that was copied before says what was true
+/// then, and its number is the same.
+async fn compare(from: &Db, to: &Db) -> Result<(), Error> {
+    for table in TABLES {
+        let mut after = None;
+        loop {
+            let wanted = read_page(from, table, after.clone()).await?;
+            let found = read_page(to, table, after).await?;
+            if !wanted.iter().map(as_stored).eq(found.iter().map(as_stored)) {
+                return Err(Error::conflict(format!("a copy of other rows in the table {}", table.name)));
+            }
+            if (wanted.len() as i64) < table.page {
+                break;
+            }
+            after = wanted.last().map(|row| row[..table.key].to_vec());
+        }
+    }
+    Ok(())
+}
+
+/// A row as either engine gives it back: PostgreSQL's texts hold no zero byte (see `postgres::types`).
+fn as_stored(row: &Row) -> Row {
+    let held = |held: &Held| match held {
+        Held::Text(text) => Held::Text(text.replace('\0', "\u{1}")),
+        other => other.clone(),
+    };
+    row.iter().map(held).collect()
 }
 
 /// Writes one state of `from` to a new file of SQLite, while others go on changing it. Left half full when it fails.

@@ -5,7 +5,7 @@
 //! `MODEL_SEED` repeats a run, `MODEL_STEPS` sets its length (300).
 
 #![recursion_limit = "256"]
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test: it may panic, and prints its seed")]
 
 mod common;
 

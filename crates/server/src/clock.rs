@@ -9,7 +9,7 @@ use oci::{Clock, Random, Timestamp};
 /// The time of day of this machine.
 pub fn system_clock() -> Clock {
     Arc::new(|| {
-        #[allow(clippy::disallowed_methods)] // the one place that reads the wall clock
+        #[allow(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
         let now = SystemTime::now();
         let milliseconds = match now.duration_since(UNIX_EPOCH) {
             Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),

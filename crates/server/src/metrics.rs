@@ -284,13 +284,13 @@ impl Collector for Writer {
         let mut counted = 0;
         for (bound, count) in meta::GROUP_SIZE_BOUNDS.iter().zip(stats.group_sizes) {
             counted += count;
-            #[allow(clippy::cast_precision_loss)] // bounds are small
+            #[allow(clippy::cast_precision_loss, reason = "bounds are small")]
             buckets.push((*bound as f64, count));
         }
         buckets.push((f64::INFINITY, stats.synced_commits.saturating_sub(counted)));
         let help = "Transactions that shared one durable commit";
         let mut metric = encoder.encode_descriptor("writer_group_size", help, None, MetricType::Histogram)?;
-        #[allow(clippy::cast_precision_loss)] // a sum for a rate
+        #[allow(clippy::cast_precision_loss, reason = "a sum for a rate")]
         metric.encode_histogram::<NoLabelSet>(stats.synced_transactions as f64, stats.synced_commits, &buckets, None)
     }
 }

@@ -1,5 +1,10 @@
 //! The built binary, run against data directories of its own.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests may panic, and nobody else calls them"
+)]
 
 mod accounts;
 mod configuration;

@@ -252,7 +252,11 @@ fn host(address: &str, directory: Option<&str>) -> Result<(Host, Option<u16>), P
             let (inside, after) = rest
                 .split_once(']')
                 .ok_or_else(|| PostgresUrlError::new("the IPv6 address in the address has no ']'"))?;
-            (inside, after.strip_prefix(':'))
+            let number = after.strip_prefix(':');
+            if number.is_none() && !after.is_empty() {
+                return Err(PostgresUrlError::new("behind the ']' of the IPv6 address stands no port"));
+            }
+            (inside, number)
         }
         None => address.split_once(':').map_or((address, None), |(name, number)| (name, Some(number))),
     };
@@ -336,6 +340,7 @@ mod tests {
             ("postgres://u@/d", "names no host"),
             ("postgres://u@h:0/d", "the port"),
             ("postgres://u@a,b/d", "one host"),
+            ("postgres://u@[::1]evil/d", "']'"),
             ("postgres://u@h/d?sslmode=require", "does not check who answers"),
             ("postgres://u@h/d?sslmode=prefer", "does not check who answers"),
             ("postgres://u@h/d?sslmode=verify-ca", "does not check who answers"),

@@ -140,6 +140,24 @@ async fn an_interrupted_copy_goes_on_and_nobody_starts_on_it() {
     assert!(copied.blob(&name("team/app"), &blob(1, "").digest, None).await.unwrap().is_some());
 }
 
+/// A copy that goes on after a server ran on the source would mix two states: a robot that was disabled meanwhile could log in.
+#[tokio::test]
+async fn a_copy_does_not_go_on_when_the_source_was_changed() {
+    use futures_util::FutureExt;
+    let source = disk();
+    fill(&source.bench).await;
+    let target = Fresh::target().await;
+    let to = target.for_copy().await;
+    let stopped = std::panic::AssertUnwindSafe(copy(&source.bench.db, &to, |copied| {
+        assert!(copied.table != "idempotency", "killed");
+    }));
+    assert!(stopped.catch_unwind().await.is_err());
+    let db = &source.bench.db;
+    db.update_robot("team.bot", true, &Actor::system("test")).await.unwrap().unwrap();
+    assert!(matches!(copy(db, &to, |_| ()).await, Err(Error::Conflict { .. })));
+    assert!(matches!(target.try_again().await, Err(Error::BeingFilled)));
+}
+
 /// A table or a column that a migration adds must not be forgotten here.
 #[tokio::test]
 async fn every_column_is_copied() {

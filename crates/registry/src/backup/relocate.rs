@@ -19,19 +19,18 @@ pub async fn relocate(from: &Path, to: &Path) -> Result<(), Error> {
     let (from, to) = (from.to_owned(), to.to_owned());
     blocking(move || {
         empty_folder(&to)?;
+        let name = || to.parent().map_or(Ok(()), sync_directory);
         match fs::rename(&from, &to) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            Ok(()) => Ok(name()?),
+            // A folder on which a disk is mounted is busy; what is in it is on that disk.
+            Err(error) if matches!(error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::ResourceBusy) => {
                 copy_folder(&from, &to, &|name| name == DESCRIPTION)?;
                 copy_file(&from.join(DESCRIPTION), &to.join(DESCRIPTION))?;
                 sync_directory(&to)?;
-                remove_folder(&from)?;
+                name()?;
+                remove_folder(&from)
             }
-            Err(error) => return Err(blobs::Error::io("rename", &from, error).into()),
-        }
-        match to.parent() {
-            Some(parent) => Ok(sync_directory(parent)?),
-            None => Ok(()),
+            Err(error) => Err(blobs::Error::io("rename", &from, error).into()),
         }
     })
     .await

@@ -1,6 +1,6 @@
 //! A registry over a real database and a real folder, with a clock that tests turn and a disk that tests break.
 
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::io;
 use std::sync::Arc;

@@ -136,3 +136,22 @@ async fn a_damaged_store() {
     let data = world.folder.path().join("data");
     assert_eq!(restore(&folder, &data, &clock(&world.now), &random(), &|_| {}).await.unwrap().0, report);
 }
+
+/// A disk for backups is mounted on the folder that is named: it cannot be renamed onto, and is copied into.
+#[tokio::test]
+async fn a_backup_is_taken_into_a_folder_on_which_a_disk_is_mounted() {
+    use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+    assert!(rustix::process::getuid().is_root(), "this test has to mount a file system as root");
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    fs::create_dir_all(from.join("blobs")).unwrap();
+    fs::create_dir(&to).unwrap();
+    fs::write(from.join("blobs/one"), "bytes").unwrap();
+    fs::write(from.join("backup.json"), "{}").unwrap();
+    mount("none", &to, "tmpfs", MountFlags::empty(), None).unwrap();
+    let taken = registry::backup::relocate(&from, &to).await;
+    let found = (fs::read_to_string(to.join("blobs/one")).ok(), to.join("backup.json").exists(), from.exists());
+    unmount(&to, UnmountFlags::empty()).unwrap();
+    taken.unwrap();
+    assert_eq!(found, (Some("bytes".to_owned()), true, false));
+}

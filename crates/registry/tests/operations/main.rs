@@ -1,6 +1,6 @@
 //! The operations over a real database and a real folder.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests may panic and print")]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -53,10 +53,8 @@ impl Allowed {
             .flatten();
         let own_authorities = allowed.allow_database(&config.database.url);
         let files = files.chain(own_authorities.as_ref());
-        // Directories, since a mounted certificate is renewed by turning a symbolic link; and where the link leads today.
         for file in files {
-            allowed.read.extend(parent(file));
-            allowed.read.extend(file.canonicalize().ok().as_deref().and_then(parent));
+            allowed.allow_file(file);
         }
         allowed.read.sort();
         allowed.read.dedup();
@@ -64,6 +62,18 @@ impl Allowed {
         allowed.bind.extend(config.admin.listen.map(|address| address.port()));
         allowed.bind.extend(config.ops.listen.map(|address| address.port()));
         allowed
+    }
+
+    /// The file's directory, since a mounted certificate is renewed by turning a symbolic link; and where the link leads
+    /// today.
+    fn allow_file(&mut self, file: &Path) {
+        for place in [Some(file.to_owned()), file.canonicalize().ok()].into_iter().flatten() {
+            match parent(&place) {
+                // Everything lies below it.
+                Some(directory) if is_root(&directory) => self.files.extend(place.exists().then_some(place)),
+                directory => self.read.extend(directory),
+            }
+        }
     }
 
     /// What a connection to the database needs; the file of its authorities, if there is one.
@@ -83,6 +93,10 @@ impl Allowed {
             }
         }
     }
+}
+
+fn is_root(directory: &Path) -> bool {
+    directory.canonicalize().is_ok_and(|directory| directory == Path::new("/"))
 }
 
 fn parent(file: &Path) -> Option<PathBuf> {
@@ -142,4 +156,26 @@ fn writing() -> BitFlags<AccessFs> {
 fn allow(ruleset: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Result<RulesetCreated, Error> {
     let opened = PathFd::new(path).map_err(|error| Error::operation("opening a directory of the sandbox", error))?;
     ruleset.add_rule(PathBeneath::new(opened, access)).map_err(|error| Error::operation("confining the process", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_in_the_root_directory_does_not_open_all_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("root");
+        std::os::unix::fs::symlink("/", &link).unwrap();
+        let mut allowed = Allowed::default();
+        for file in [Path::new("/etc"), &link.join("etc"), Path::new("/usr/../no-such-file")] {
+            allowed.allow_file(file);
+        }
+        let below = dir.path().join("portcullis.toml");
+        std::fs::write(&below, "").unwrap();
+        assert!(allowed.read.is_empty(), "{allowed:?}");
+        assert!(allowed.files.contains(&link.join("etc")) && allowed.files.contains(&PathBuf::from("/etc")));
+        allowed.allow_file(&below);
+        assert!(allowed.read.contains(&dir.path().to_owned()), "{allowed:?}");
+    }
 }

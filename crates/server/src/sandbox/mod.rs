@@ -80,8 +80,9 @@ impl Confinement {
 /// [`Error::Unsafe`] when `sandbox.mode` is `required` and the kernel does not give everything; [`Error::System`] when
 /// privileges cannot be dropped.
 pub fn confine(config: &Config) -> Result<Confinement, Error> {
-    no_core_dumps()?;
     let identity = privileges::drop_them(config)?;
+    // After the change of user, at which the kernel sets anew whether there may be dumps (`fs.suid_dumpable`).
+    no_core_dumps()?;
     let (files, system_calls) = match config.sandbox.mode {
         SandboxMode::Off => (Level::Off, Level::Off),
         SandboxMode::BestEffort | SandboxMode::Required => {

@@ -128,6 +128,8 @@ fn kernel(config: &Config, to: &mut Vec<Attempt>) {
     ] {
         attempt(to, false, what, call(number, arguments));
     }
+    #[cfg(target_arch = "x86_64")]
+    attempt(to, false, "make a call by its number in x32", call(0x4000_0000 | libc::SYS_getpid, [0, 0, 0, 0]));
     attempt(to, false, "map memory that is written and run", writable_and_executable());
 }
 

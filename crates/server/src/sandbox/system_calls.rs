@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, apply_filter,
+    TargetArch, apply_filter, sock_filter,
 };
 
 use super::Level;
@@ -116,13 +116,33 @@ pub(super) fn restrict(lookups: bool) -> Level {
     }
 }
 
-fn build(lookups: bool) -> Result<[BpfProgram; 2], String> {
+fn build(lookups: bool) -> Result<Vec<BpfProgram>, String> {
     let failed = |error: seccompiler::BackendError| error.to_string();
     let permission = SeccompAction::Errno(libc::EPERM as u32);
     let denied = program(denied(lookups).map_err(failed)?, permission)?;
     // Its flags are in memory, where a filter cannot look; told that there is no such call, C libraries use `clone`.
     let clone3 = program([(libc::SYS_clone3, Vec::new())].into(), SeccompAction::Errno(libc::ENOSYS as u32))?;
-    Ok([denied, clone3])
+    Ok(std::iter::once(denied).chain([clone3]).chain(other_numbers()).collect())
+}
+
+/// The calls of x32 are those of x86-64 under other numbers, which no list of numbers denies.
+#[cfg(target_arch = "x86_64")]
+fn other_numbers() -> Option<BpfProgram> {
+    /// The bit that all of them have.
+    const X32: u32 = 0x4000_0000;
+    let instruction = |code: u32, jt, jf, k| sock_filter { code: code as u16, jt, jf, k };
+    Some(vec![
+        // The number of the call is the first field of what a filter sees.
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 0, 1, X32),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ])
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn other_numbers() -> Option<BpfProgram> {
+    None
 }
 
 fn program(rules: Rules, action: SeccompAction) -> Result<BpfProgram, String> {
