@@ -1,6 +1,7 @@
 //! What the tests of the built binary share. Each file under `tests/` is one part of `cargo xtask test`, which builds the
 //! binary, installs the clients and puts them in `PATH`.
 
+pub mod block_disk;
 mod buildkit;
 mod cancelled;
 mod containerd;
@@ -12,6 +13,7 @@ mod fault_disk;
 mod fault_plan;
 mod guide;
 mod loop_disk;
+pub mod moments;
 pub mod proxy;
 pub mod report;
 mod stage;

@@ -36,7 +36,8 @@ impl LoopDisk {
         Ok(disk)
     }
 
-    fn image(&self) -> PathBuf {
+    /// The file that holds what is on the disk.
+    pub fn image(&self) -> PathBuf {
         self.directory.path().join("image")
     }
 

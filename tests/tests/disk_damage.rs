@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use oci::Digest;
+use portcullis_tests::LoopDisk;
 use portcullis_tests::disk_scene::{DiskScene, KEPT, system};
 use testkit::http::Body;
 
@@ -160,6 +161,29 @@ fn every_change_of_a_file() -> Result<()> {
 #[test]
 fn every_change_of_a_file_with_verified_reads() -> Result<()> {
     every_change(true)
+}
+
+/// The disk holds other bytes than the kernel has in memory: pulls are served what was pushed, and `fsck` finds it anyway.
+// security: O-11
+#[test]
+fn a_byte_that_is_wrong_on_the_disk_alone() -> Result<()> {
+    let disk = LoopDisk::sized("ext4", 64 << 20, &[])?;
+    let mut scene = DiskScene::new("wrong on the disk alone", Some(disk.mount_point().join("data")), "")?;
+    let (bytes, digest) = scene.bytes(300_000);
+    // Once: a second push would leave a second file with these bytes until it is collected.
+    scene.client.push_blob(REPOSITORIES[0], &digest, &bytes)?;
+    let mount = format!("/v2/{}/blobs/uploads/?mount={digest}&from={}", REPOSITORIES[1], REPOSITORIES[0]);
+    scene.client.send(REPOSITORIES[1], "POST", &mount, &[], Body::Bytes(b""))?.expect_status(201)?;
+    let path = file_of(&scene, &bytes)?;
+    flip_after(&disk.image(), &bytes[100_000..100_064])?;
+    ensure!(fs::read(&path)? == bytes, "the right bytes are not in memory any more");
+    ensure!(scene.client.blob(REPOSITORIES[0], &digest)?.body == bytes);
+    let found = findings(&scene, &digest)?;
+    ensure!(found.len() == 1 && found[0].0 == "blob_damaged", "{found:?}");
+    pull(&mut scene, &digest, false)?;
+    scene.client.push_blob(REPOSITORIES[1], &digest, &bytes)?;
+    ensure!(findings(&scene, &digest)?.is_empty());
+    scene.has_recovered()
 }
 
 /// A flipped byte in the database: in a small blob, in a manifest, and in its first page.

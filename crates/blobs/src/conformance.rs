@@ -65,6 +65,9 @@ async fn sizes(store: &Blobs) {
         assert_eq!(digests(written), std::slice::from_ref(&digest));
         assert_eq!(store.open(&key, size as u64).await.unwrap().mtime_ns, mtime);
         assert_eq!(get(store, &key, size as u64).await.unwrap(), content);
+        let (open, on_disk) = store.hash_on_disk(&key, size as u64, &[Algorithm::Sha256]).await.unwrap();
+        assert_eq!((open.mtime_ns, on_disk), (mtime, vec![digest.clone()]));
+        assert!(matches!(store.hash_on_disk(&key, size as u64 + 1, &[]).await, Err(Error::Damaged { .. })));
         assert_eq!(store.hash(&key, &[Algorithm::Sha256]).await.unwrap(), (size as u64, vec![digest]));
         assert!(matches!(store.open(&key, size as u64 + 1).await, Err(Error::Damaged { .. })));
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use oci::{Algorithm, Digest, Hasher, Timestamp};
-use rustix::fs::{Access, OFlags, StatVfs, StatVfsMountFlags};
+use rustix::fs::{Access, Advice, OFlags, StatVfs, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use crate::faults::Faults;
@@ -106,10 +106,38 @@ impl Fs {
     }
 
     pub(crate) async fn hash(&self, key: &Key, algorithms: &[Algorithm]) -> Result<(u64, Vec<Digest>), Error> {
-        let (fs, key) = (self.clone(), key.clone());
+        let open = self.open_file(key, None).await?;
+        self.hash_open(key, open, algorithms).await
+    }
+
+    pub(crate) async fn hash_on_disk(
+        &self,
+        key: &Key,
+        size: u64,
+        algorithms: &[Algorithm],
+    ) -> Result<(OpenFile, Vec<Digest>), Error> {
+        let open = self.open_file(key, Some(size)).await?;
+        let file = open.file.clone();
+        self.inner
+            .lane
+            .run("fadvise", move || {
+                forget_cached(file.file());
+                Ok(())
+            })
+            .await?;
+        let (_, digests) = self.hash_open(key, open.clone(), algorithms).await?;
+        Ok((open, digests))
+    }
+
+    async fn hash_open(
+        &self,
+        key: &Key,
+        open: OpenFile,
+        algorithms: &[Algorithm],
+    ) -> Result<(u64, Vec<Digest>), Error> {
+        let (fs, OpenFile { file, size, .. }) = (self.clone(), open);
         let mut hashers: Vec<Hasher> = algorithms.iter().copied().map(Hasher::new).collect();
-        let OpenFile { file, size, .. } = self.open_file(&key, None).await?;
-        let (path, mut offset) = (fs.path(&key), 0);
+        let (path, mut offset) = (fs.path(key), 0);
         // A call for each piece: a large file takes long on a disk that is well.
         while offset < size {
             let (fs, file, path) = (fs.clone(), file.clone(), path.clone());
@@ -332,6 +360,13 @@ pub fn sync_directory(path: &Path) -> Result<(), Error> {
 /// `fdatasync`: the bytes and the length, not the times.
 pub(crate) fn sync(file: &File) -> io::Result<()> {
     if cfg!(feature = "no-sync") { Ok(()) } else { file.sync_data() }
+}
+
+/// Lets the kernel forget what it has of the file in memory, so that the next read asks the disk. Pages that are not written
+/// yet cannot be forgotten, hence the sync. No error matters here: the read tells what is there.
+fn forget_cached(file: &File) {
+    let _ = sync(file);
+    let _ = rustix::fs::fadvise(file, 0, None, Advice::DontNeed);
 }
 
 pub(crate) fn mtime_ns(metadata: &std::fs::Metadata) -> i64 {

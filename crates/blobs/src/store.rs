@@ -76,6 +76,19 @@ impl Blobs {
         }
     }
 
+    /// Opens the file as [`Blobs::open`] does and hashes what the disk holds of it, not what the kernel has in memory: bytes
+    /// that were right when they were written are wrong on a disk that has changed them since.
+    pub async fn hash_on_disk(
+        &self,
+        key: &Key,
+        size: u64,
+        algorithms: &[Algorithm],
+    ) -> Result<(OpenFile, Vec<Digest>), Error> {
+        match self {
+            Self::Fs(fs) => fs.hash_on_disk(key, size, algorithms).await,
+        }
+    }
+
     /// Removes the file of `key`. That it is absent is no error. Not synced: after a loss of power it may be back.
     pub async fn delete(&self, key: &Key) -> Result<(), Error> {
         match self {

@@ -5,10 +5,12 @@
 //! repositories, so that deletes and collections of one meet pushes of another.
 
 mod model;
+mod script;
 mod traffic;
 mod worker;
 
 pub use model::Repository;
+pub use script::Script;
 pub use traffic::{End, Totals, Traffic};
 
 /// A collection each second, which takes what is not referenced after ten: longer than any push here, and short enough that

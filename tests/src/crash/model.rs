@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use oci::{Algorithm, Digest, Hasher};
 use testkit::Client;
+use testkit::http::Body;
 
 /// Deleted manifests that are still looked for.
 const REMEMBERED_DELETES: usize = 8;
@@ -109,6 +110,37 @@ impl Repository {
         self.blobs.retain(|digest, _| !gone.contains(digest));
         self.forget();
         Ok(())
+    }
+
+    /// Nothing else is there: neither a tag, nor what `later` has beyond this, of which nothing was sent yet.
+    pub fn holds_no_more(&self, client: &mut Client, later: &Self) -> Result<()> {
+        let listed = client.send(&self.name, "GET", &format!("/v2/{}/tags/list", self.name), &[], Body::None)?;
+        if listed.status != 404 {
+            let listed: serde_json::Value = serde_json::from_slice(&listed.expect_status(200)?.body)?;
+            for tag in listed["tags"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str) {
+                ensure!(self.tags.contains_key(tag), "{}:{tag} is there", self.name);
+                client.assert_whole(&self.name, tag)?;
+            }
+        }
+        for digest in later.manifests.keys().filter(|digest| !self.manifests.contains_key(*digest)) {
+            ensure!(found(client, &self.name, digest.as_str())?.is_none(), "{}@{digest} is there", self.name);
+        }
+        for digest in later.blobs.keys().filter(|digest| !self.blobs.contains_key(*digest)) {
+            let response = client.blob(&self.name, digest)?;
+            ensure!(response.status == 404, "{}: {digest} is there: {response:?}", self.name);
+        }
+        Ok(())
+    }
+
+    /// A collection without grace is about to begin: what no manifest names may go.
+    pub fn may_be_collected(&mut self) {
+        let manifests = self.manifests.values().filter(|manifest| manifest.present.may_be(&true));
+        let needed: Vec<Digest> = manifests.flat_map(|manifest| manifest.blobs.clone()).collect();
+        for (digest, content) in &mut self.blobs {
+            if !needed.contains(digest) {
+                content.acknowledged = None;
+            }
+        }
     }
 
     fn look_at_tags(&mut self, client: &mut Client) -> Result<()> {

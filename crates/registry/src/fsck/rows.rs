@@ -117,14 +117,11 @@ impl Check<'_> {
         let Some(parsed) = Key::parse(key) else {
             return Ok(Bytes::Wrong(Code::BlobMissing, format!("it is said to lie at '{key}', which is no key")));
         };
-        let opened = async {
-            let open = self.r.blobs().open(&parsed, row.size).await?;
-            let (_, digests) = self.r.blobs().hash(&parsed, &[row.digest.algorithm()]).await?;
-            Ok((open.mtime_ns, digests))
-        };
-        match opened.await {
+        match self.r.blobs().hash_on_disk(&parsed, row.size, &[row.digest.algorithm()]).await {
             Ok((_, digests)) if digests.first() != Some(&row.digest) => Ok(Bytes::Other { key: parsed }),
-            Ok((mtime_ns, _)) if mtime_ns != recorded => Ok(Bytes::Touched { key: key.clone(), mtime_ns }),
+            Ok((open, _)) if open.mtime_ns != recorded => {
+                Ok(Bytes::Touched { key: key.clone(), mtime_ns: open.mtime_ns })
+            }
             Ok(_) => Ok(Bytes::Right),
             Err(error @ blobs::Error::NotFound { .. }) => Ok(Bytes::Wrong(Code::BlobMissing, error.to_string())),
             Err(error @ (blobs::Error::Damaged { .. } | blobs::Error::Io { .. })) => {
