@@ -157,8 +157,11 @@ const PARTS: &[Part] = &[
         "power-cut",
         "a file system shut down without log flush; and without syncs, which has to fail",
         Need::Tools,
-        |s| power_cut(s, &[]),
+        |s| without_syncs(s, "power_cut", &[]),
     ),
+    part("power-replay", "every write of a disk recorded, the power lost between any two of them", Need::Tools, |s| {
+        without_syncs(s, "power_replay", &[])
+    }),
     part("disk", "full, read-only, failing, silent disks; damaged files", Need::Tools, |s| {
         let tests = ["disk_full", "disk_faults", "disk_silent", "disk_damage"];
         tests.iter().try_fold(Count::default(), |count, test| Ok(count.plus(built(s, test)?)))
@@ -428,8 +431,9 @@ fn rows_folder(scene: &Scene, test: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The power cuts need a second program, whose syncs are compiled out: a debug build, since most of it is there already.
-pub fn power_cut(scene: &Scene, environment: &[(&str, &str)]) -> Result<Count> {
+/// Losses of power need a second program, whose syncs are compiled out, to show that they are noticed: a debug build, since
+/// most of it is there already.
+pub fn without_syncs(scene: &Scene, test: &str, environment: &[(&str, &str)]) -> Result<Count> {
     process::run(&mut cargo(&scene.root, &["build", "-p", "portcullis", "--features", "no-sync"]))?;
     let folder = target_folder(&scene.root).join("no-sync");
     std::fs::create_dir_all(&folder)?;
@@ -438,7 +442,7 @@ pub fn power_cut(scene: &Scene, environment: &[(&str, &str)]) -> Result<Count> {
     let unsafe_binary = unsafe_binary.display().to_string();
     let mut environment = environment.to_vec();
     environment.push(("PORTCULLIS_NO_SYNC_BIN", &unsafe_binary));
-    built_with(scene, "power_cut", &environment)
+    built_with(scene, test, &environment)
 }
 
 /// Where cargo builds.

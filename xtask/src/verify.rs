@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use testdb::Engine;
 
-use crate::part::{Scene, built_with, power_cut, with_rows};
+use crate::part::{Scene, built_with, with_rows, without_syncs};
 use crate::postgres::Servers;
 use crate::process::{Count, cargo, output, run};
 use crate::{install, mutation};
@@ -35,9 +35,13 @@ pub fn run_all(root: &Path) -> Result<bool> {
             built_with(scene, "crash_kill", &[("PORTCULLIS_KILLS", &kills)])
         }));
         rows.push(row(format!("{cuts} power cuts, and without syncs, {engine}"), || {
-            power_cut(scene, &[("PORTCULLIS_CUTS", &cuts)])
+            without_syncs(scene, "power_cut", &[("PORTCULLIS_CUTS", &cuts)])
         }));
     }
+    let replays = setting("PORTCULLIS_REPLAYS", "800");
+    rows.push(row(format!("{replays} losses of power between any two writes"), || {
+        without_syncs(&scenes[0].1, "power_replay", &[("PORTCULLIS_REPLAYS", &replays)])
+    }));
     rows.push(row("the whole router by way of pgbouncer".to_owned(), || {
         with_rows(&scene(Engine::Postgres, servers.pooled()), &["-p", "server", "--test", "it"], &[])
     }));

@@ -252,6 +252,26 @@ impl Db {
         }
     }
 
+    /// Runs a durable transaction about who serves the store, whoever does.
+    pub(crate) async fn write_unfenced<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Clone + Send + 'static,
+    {
+        match &self.0.engine {
+            Open::Postgres(postgres) if !self.0.read_only => postgres.write_unfenced(work).boxed().await,
+            _ => self.write(work).await,
+        }
+    }
+
+    /// From now on no change is committed but while this session holds the store: others fail with [`Error::Unavailable`]. A file
+    /// of SQLite has one server in any case.
+    pub fn fence(&self, session: &str) {
+        if let Open::Postgres(postgres) = &self.0.engine {
+            postgres.fence(session);
+        }
+    }
+
     /// Runs a transaction that a power cut may undo.
     pub(crate) async fn write_unsynced<T, F>(&self, work: F) -> Result<T, Error>
     where

@@ -2,6 +2,7 @@
 //!
 //! Locks are held to the end of the transaction, and taken in this order, so that no two changes can wait for each other:
 //!
+//! 0. [`Lock::Store`]: shared by every change of a server that holds the store, exclusive for the server that takes it over.
 //! 1. [`Lock::Policy`]: shared by a change that was decided by rules, exclusive for a change of subjects or grants. No
 //!    revocation commits before a change that was decided without it.
 //! 2. [`Lock::Repository`]: exclusive for what sets or deletes manifests, tags, links, or the repository; shared for what
@@ -28,6 +29,8 @@ pub(crate) enum Hold {
 /// What is locked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Lock<'a> {
+    /// The right to serve the store.
+    Store(Hold),
     /// Subjects and grants.
     Policy(Hold),
     /// A repository, by its name.
@@ -40,10 +43,10 @@ pub(crate) enum Lock<'a> {
 
 impl Lock<'_> {
     /// The first key of those that are held by who writes events: key + `n` says that its events have ids above `n`.
-    pub(crate) const EVENTS: i64 = class(5);
+    pub(crate) const EVENTS: i64 = class(6);
 
     pub(crate) fn is_shared(&self) -> bool {
-        matches!(self, Self::Policy(Hold::Shared) | Self::Repository(_, Hold::Shared))
+        matches!(self, Self::Store(Hold::Shared) | Self::Policy(Hold::Shared) | Self::Repository(_, Hold::Shared))
     }
 
     /// PostgreSQL's number of the lock.
@@ -53,6 +56,7 @@ impl Lock<'_> {
             Self::Repository(name, _) => class(2) | low(name.as_str().as_bytes()),
             Self::Uploads(owner) => class(3) | low(&owner.to_be_bytes()),
             Self::Schema => class(4),
+            Self::Store(_) => class(5),
         }
     }
 }
@@ -78,6 +82,7 @@ mod tests {
             Lock::Repository(&name, Hold::Exclusive),
             Lock::Uploads(i64::MIN),
             Lock::Schema,
+            Lock::Store(Hold::Shared),
         ];
         for (number, lock) in (1..).zip(locks) {
             assert_eq!(lock.key() >> 56, number, "{lock:?}");

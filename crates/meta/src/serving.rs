@@ -7,6 +7,8 @@ use oci::Timestamp;
 
 use crate::db::Db;
 use crate::error::Error;
+use crate::lock::{Hold, Lock};
+use crate::tx::Tx;
 
 /// A server as it is written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,32 +37,38 @@ pub enum TakeStore {
 
 impl Db {
     /// Takes the store for a server, for so long. A process before this one on the same data directory is gone, as the lock of
-    /// the directory says, so its time is not waited for.
-    pub async fn take_store(&self, server: &Server, duration: Duration) -> Result<TakeStore, Error> {
+    /// the directory says, so its time is not waited for. Another server loses it when its time is `gone`: the caller has seen
+    /// no other for a whole `duration`, by its own clock, since clocks of two machines need not agree.
+    pub async fn take_store(
+        &self,
+        server: &Server,
+        duration: Duration,
+        gone: Option<Timestamp>,
+    ) -> Result<TakeStore, Error> {
         let server = server.clone();
-        self.write(move |tx| {
+        self.write_unfenced(move |tx| {
             Box::pin(async move {
-                let now = tx.now();
-                let taken = tx
-                    .execute(
+                // Asked first without the lock, for which every change of the server that has the store would wait.
+                let held = holder(tx, &server, gone).await?;
+                if held != TakeStore::Taken {
+                    return Ok(held);
+                }
+                tx.lock(&Lock::Store(Hold::Exclusive));
+                let held = holder(tx, &server, gone).await?;
+                if held == TakeStore::Taken {
+                    tx.execute(
                         "UPDATE store SET served_by = $1, served_from = $2, served_session = $3, served_until = $4
-                         WHERE id = 1 AND (served_until IS NULL OR served_until <= $5 OR served_by = $1)",
+                         WHERE id = 1",
                         &[
                             (&server.holder).into(),
                             (&server.label).into(),
                             (&server.session).into(),
-                            now.plus(duration).into(),
-                            now.into(),
+                            tx.now().plus(duration).into(),
                         ],
                     )
                     .await?;
-                if taken > 0 {
-                    return Ok(TakeStore::Taken);
                 }
-                tx.one("SELECT COALESCE(served_from, ''), served_until FROM store WHERE id = 1", &[], |row| {
-                    Ok(TakeStore::Held { label: row.get(0)?, until: row.get(1)? })
-                })
-                .await
+                Ok(held)
             })
         })
         .await
@@ -69,7 +77,7 @@ impl Db {
     /// Prolongs the time of the server with this session. `false`: another has the store now.
     pub async fn keep_store(&self, session: &str, duration: Duration) -> Result<bool, Error> {
         let session = session.to_owned();
-        self.write(move |tx| {
+        self.write_unfenced(move |tx| {
             Box::pin(async move {
                 let until = tx.now().plus(duration);
                 let sql = "UPDATE store SET served_until = $1 WHERE id = 1 AND served_session = $2";
@@ -82,7 +90,7 @@ impl Db {
     /// Gives the store back, if it is that of this session still.
     pub async fn leave_store(&self, session: &str) -> Result<(), Error> {
         let session = session.to_owned();
-        self.write(move |tx| {
+        self.write_unfenced(move |tx| {
             Box::pin(async move {
                 let sql =
                     "UPDATE store SET served_by = NULL, served_from = NULL, served_session = NULL, served_until = NULL
@@ -92,4 +100,20 @@ impl Db {
         })
         .await
     }
+}
+
+/// Who keeps the server from taking the store; [`TakeStore::Taken`] when nobody does.
+async fn holder(tx: &mut Tx, server: &Server, gone: Option<Timestamp>) -> Result<TakeStore, Error> {
+    tx.one(
+        "SELECT COALESCE(served_by, ''), COALESCE(served_from, ''), served_until FROM store WHERE id = 1",
+        &[],
+        |row| {
+            let (by, label, until) = (row.get::<String>(0)?, row.get(1)?, row.get::<Option<Timestamp>>(2)?);
+            Ok(match until {
+                Some(until) if by != server.holder && Some(until) != gone => TakeStore::Held { label, until },
+                _ => TakeStore::Taken,
+            })
+        },
+    )
+    .await
 }

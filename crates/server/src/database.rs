@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meta::{Db, Engine, Options, PostgresOptions, Server, TakeStore};
-use oci::{Clock, Random};
+use oci::{Clock, Random, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -125,25 +125,31 @@ impl Lease {
         random(&mut bytes);
         let session: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let server = Server { holder: data.identity()?, session: session.clone(), label: DataDir::label() };
-        let mut seen = None;
+        let mut seen: Option<(Timestamp, Instant)> = None;
         loop {
-            match db.take_store(&server, LEASE).await.map_err(failed)? {
-                TakeStore::Taken => break,
-                TakeStore::Held { label, until } if seen.is_some_and(|before| before != until) => {
+            // By this machine's clock alone: another's may be ahead.
+            let gone = seen.filter(|(_, since)| since.elapsed() >= LEASE).map(|(until, _)| until);
+            match db.take_store(&server, LEASE, gone).await {
+                Ok(TakeStore::Taken) => break,
+                // The last changes of the server before this one are under way still.
+                Err(meta::Error::Busy) => {}
+                Err(error) => return Err(failed(error)),
+                Ok(TakeStore::Held { label, until }) if seen.is_some_and(|(before, _)| before != until) => {
                     return Err(Error::Served { holder: label });
                 }
-                TakeStore::Held { label, until } => {
+                Ok(TakeStore::Held { label, until }) => {
                     if seen.is_none() {
                         tracing::warn!(
-                            target: logs::ALWAYS, server = label, until = %until,
+                            target: logs::ALWAYS, server = label,
                             "another server has the store: waiting for a sign of life"
                         );
                     }
-                    seen = Some(until);
+                    seen = Some((until, seen.map_or_else(Instant::now, |(_, since)| since)));
                 }
             }
             tokio::time::sleep(RENEWAL / 5).await;
         }
+        db.fence(&session);
         Ok(Some(Self { db: db.clone(), session, lost: Arc::new(watch::Sender::new(false)) }))
     }
 

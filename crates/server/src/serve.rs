@@ -86,7 +86,9 @@ async fn serve(config: Config) -> Result<(), Error> {
     };
     tracing::info!(target: logs::ALWAYS, "stopping");
     notify(&[NotifyState::Stopping]);
-    running.stop(signals.next()).await?;
+    // Without the store nothing can be finished.
+    let patience = if lost { Duration::ZERO } else { running.state.config.server.drain_timeout };
+    running.stop_within(patience, signals.next()).await?;
     match lost {
         true => Err(Error::Served { holder: "another server, which has taken it from this one".to_owned() }),
         false => Ok(()),
@@ -285,13 +287,17 @@ impl Running {
     ///
     /// # Errors
     /// When the database cannot be closed.
-    pub async fn stop(mut self, at_once: impl Future<Output = ()>) -> Result<(), Error> {
-        let drain_timeout = self.state.config.server.drain_timeout;
+    pub async fn stop(self, at_once: impl Future<Output = ()>) -> Result<(), Error> {
+        let patience = self.state.config.server.drain_timeout;
+        self.stop_within(patience, at_once).await
+    }
+
+    async fn stop_within(mut self, patience: Duration, at_once: impl Future<Output = ()>) -> Result<(), Error> {
         self.phase.send_replace(Phase::Drain);
         let drain = async {
-            if tokio::time::timeout(drain_timeout, ended(&mut self.serving)).await.is_err() {
+            if tokio::time::timeout(patience, ended(&mut self.serving)).await.is_err() {
                 let left: usize = self.serving.iter().map(Serving::connections).sum();
-                tracing::warn!(connections = left, "server.drain_timeout is over: ending what is left");
+                tracing::warn!(connections = left, "the time to drain is over: ending what is left");
                 self.phase.send_replace(Phase::Cut);
                 // What does not end now ends with the process.
                 let _ = tokio::time::timeout(CUT_TIME, ended(&mut self.serving)).await;

@@ -96,9 +96,14 @@ fn side(config: &Config, name: &str, url: Option<String>, file: Option<&Path>) -
 fn read(path: &Path) -> Result<String, Error> {
     use std::io::Read as _;
     let mut text = String::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(FILE_LIMIT).read_to_string(&mut text));
-    read.map_err(|error| Error::io("read", path, error))?;
-    Ok(text)
+    let read = std::fs::File::open(path).and_then(|file| file.take(FILE_LIMIT + 1).read_to_string(&mut text));
+    match read {
+        Ok(length) if length as u64 > FILE_LIMIT => {
+            Err(Error::io("read", path, std::io::Error::other("it is longer than 64 KiB, so it holds no URL")))
+        }
+        Ok(_) => Ok(text),
+        Err(error) => Err(Error::io("read", path, error)),
+    }
 }
 
 fn show(context: &Context, from: &Location, to: &Location, done: &Migrated) -> Result<(), Error> {

@@ -91,7 +91,10 @@ impl Manager {
             return self.open(&config).await;
         }
         let mut last = Error::unavailable("connecting", "the host has no address");
-        for address in self.addresses().await? {
+        let addresses = self.addresses().await?;
+        // One that swallows packets leaves time for the others.
+        config.connect_timeout(self.timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX));
+        for address in addresses {
             let mut config = config.clone();
             // The name is for TLS, the address is where it goes.
             match &self.url.host {

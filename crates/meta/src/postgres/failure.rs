@@ -31,6 +31,7 @@ pub(super) fn sort(doing: &'static str, error: tokio_postgres::Error) -> Error {
         // Deadlock, conflict of snapshots, a lock that was not free, a statement that took too long.
         "40001" | "40P01" | "55P03" | "57014" => Error::Busy,
         "53100" => Error::Full,
+        "22012" => Error::unavailable("a change", "another server has taken the store"),
         "25006" => Error::ReadOnly,
         "XX001" | "XX002" => Error::corrupt(error.as_db_error().map_or_else(String::new, |e| e.message().to_owned())),
         code if code.starts_with("23") => Error::conflict("a row with this key"),

@@ -91,7 +91,9 @@ async fn check_owner(tx: &mut Tx) -> Result<(), Error> {
         .query(
             "SELECT CAST(c.relname AS TEXT), COALESCE(obj_description(c.oid, 'pg_class'), '')
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-             WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p', 'v', 'm', 'f')",
+             WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+             AND NOT EXISTS (SELECT 1 FROM pg_depend d  -- what an extension brought is nobody's
+                             WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')",
             &[],
             |row| Ok((row.get::<String>(0)?, row.get::<String>(1)?)),
         )

@@ -14,7 +14,7 @@ mod transaction;
 mod types;
 mod url;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use deadpool::managed::{Object, Pool, PoolError};
@@ -81,6 +81,8 @@ pub(crate) struct Postgres {
     random: Random,
     statement_timeout: Duration,
     counts: Arc<Counts>,
+    /// The session that has to hold the store for a change to be committed.
+    fence: Arc<OnceLock<String>>,
 }
 
 impl Postgres {
@@ -98,7 +100,8 @@ impl Postgres {
             .build()
             .map_err(|error| Error::db("setting up the connections", error))?;
         let counts = Arc::new(Counts::default());
-        let postgres = Self { pool, clock, random, statement_timeout: options.statement_timeout, counts };
+        let postgres =
+            Self { pool, clock, random, statement_timeout: options.statement_timeout, counts, fence: Arc::default() };
         let store_id = migrate::migrate(&postgres, new_store_id, options).await?;
         Ok((postgres, store_id))
     }
@@ -121,9 +124,31 @@ impl Postgres {
             Durability::Synced => Kind::Synced,
             Durability::Unsynced => Kind::Unsynced,
         };
+        self.write_as(kind, work).await
+    }
+
+    /// As a synced [`Postgres::write`], whoever holds the store.
+    pub(crate) async fn write_unfenced<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Clone + Send + 'static,
+    {
+        self.write_as(Kind::Unfenced, work).await
+    }
+
+    async fn write_as<T, F>(&self, kind: Kind, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T> + Clone + Send + 'static,
+    {
         let postgres = self.clone();
         let task = tokio::spawn(async move { postgres.run(kind, work).await });
         task.await.map_err(|error| Error::db("running a transaction", error))?
+    }
+
+    /// From now on changes are committed only while this session holds the store. The first call counts.
+    pub(crate) fn fence(&self, session: &str) {
+        let _ = self.fence.set(session.to_owned());
     }
 
     /// Runs several statements that read, on one state.
@@ -171,7 +196,9 @@ impl Postgres {
             Err(error) => return (Err(error), None),
         };
         let now = (self.clock)();
-        let mut tx = Tx::Postgres(PostgresTx::new(connection, kind, now, self.statement_timeout, self.counts.clone()));
+        let fence = self.fence.get().map(String::as_str);
+        let tx = PostgresTx::new(connection, kind, now, self.statement_timeout, self.counts.clone(), fence);
+        let mut tx = Tx::Postgres(tx);
         let result = work(&mut tx).await;
         let Tx::Postgres(tx) = tx else { return (result, None) };
         let end = tx.end(result.is_ok()).await;
@@ -203,7 +230,7 @@ impl Postgres {
     fn count(&self, kind: Kind, committed: &Result<bool, Error>) {
         match (kind, committed) {
             (Kind::Single | Kind::Snapshot, _) => return,
-            (Kind::Synced, Ok(true)) => self.counts.synced.add(1),
+            (Kind::Synced | Kind::Unfenced, Ok(true)) => self.counts.synced.add(1),
             (Kind::Unsynced, Ok(true)) => self.counts.unsynced.add(1),
             (_, Ok(false)) => {}
             (_, Err(_)) => self.counts.failed.add(1),

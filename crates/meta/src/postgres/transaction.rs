@@ -18,7 +18,7 @@ use super::connect::Manager;
 use super::count::Counts;
 use super::failure;
 use crate::error::Error;
-use crate::lock::Lock;
+use crate::lock::{Hold, Lock};
 use crate::tx::Row;
 use crate::value::Value;
 
@@ -36,6 +36,8 @@ pub(super) enum Kind {
     Synced,
     /// Changes that a crash of the server may undo.
     Unsynced,
+    /// A durable change of who serves the store, which asks nobody.
+    Unfenced,
 }
 
 /// A transaction.
@@ -113,6 +115,7 @@ impl PostgresTx {
         now: Timestamp,
         timeout: Duration,
         counts: Arc<Counts>,
+        fence: Option<&str>,
     ) -> Self {
         let mut tx = Self {
             connection: Some(connection),
@@ -128,6 +131,11 @@ impl PostgresTx {
             announced: false,
         };
         tx.begin();
+        if let Some(session) = fence
+            && matches!(kind, Kind::Synced | Kind::Unsynced)
+        {
+            tx.fence(session);
+        }
         tx
     }
 
@@ -136,7 +144,7 @@ impl PostgresTx {
         let mode = match self.kind {
             Kind::Single => return,
             Kind::Snapshot => "REPEATABLE READ, READ ONLY",
-            Kind::Synced | Kind::Unsynced => "READ COMMITTED, READ WRITE",
+            Kind::Synced | Kind::Unsynced | Kind::Unfenced => "READ COMMITTED, READ WRITE",
         };
         let limit = self.timeout.as_millis() + 1000;
         let _ = write!(
@@ -147,11 +155,19 @@ impl PostgresTx {
         match self.kind {
             Kind::Single | Kind::Snapshot => {}
             // Acknowledged means durable, whatever the role's own setting is; a stronger one stays.
-            Kind::Synced if !cfg!(feature = "no-sync") => self.ahead.push_str(
+            Kind::Synced | Kind::Unfenced if !cfg!(feature = "no-sync") => self.ahead.push_str(
                 "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off';",
             ),
-            Kind::Synced | Kind::Unsynced => self.ahead.push_str("SET LOCAL synchronous_commit = off;"),
+            Kind::Synced | Kind::Unsynced | Kind::Unfenced => self.ahead.push_str("SET LOCAL synchronous_commit = off;"),
         }
+    }
+
+    /// Nothing is changed once another server has taken the store: until the commit nobody can, and where somebody has, the
+    /// division fails ([`failure::sort`] knows its code, which nothing else of ours has).
+    fn fence(&mut self, session: &str) {
+        self.lock(&Lock::Store(Hold::Shared));
+        let session = session.replace('\'', "''");
+        let _ = write!(self.ahead, "SELECT 1 / COUNT(*) FROM store WHERE id = 1 AND served_session = '{session}';");
     }
 
     pub(crate) fn now(&self) -> Timestamp {

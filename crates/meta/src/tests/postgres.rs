@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::{Fresh, Place, random};
 use crate::conformance::{alice, any, blob, clock, digest, image, name, tag};
+use crate::lock::{Hold, Lock};
 use crate::postgres::command;
-use crate::{Db, Engine, Error, PostgresOptions, PostgresUrl};
+use crate::{Db, Engine, Error, PostgresOptions, PostgresUrl, Server, TakeStore};
 
 /// The address of the fresh database, where it is on a server.
 fn server(fresh: &Fresh) -> Option<&PostgresUrl> {
@@ -58,6 +59,10 @@ async fn what_another_program_wrote_is_refused() {
     assert!(matches!(&refused, Err(Error::Corrupt { what }) if what.contains("'theirs'")), "{refused:?}");
     command(url, "CREATE TABLE schema_migration (number BIGINT)").await.unwrap();
     assert!(matches!(open(url).await, Err(Error::Corrupt { .. })), "the name alone makes it not ours");
+    let extended = "DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE EXTENSION citext;
+                    CREATE VIEW statistics AS SELECT 1; ALTER EXTENSION citext ADD VIEW statistics";
+    command(url, extended).await.unwrap();
+    open(url).await.expect("a view of an extension is not another program's");
 }
 
 #[tokio::test]
@@ -76,6 +81,45 @@ async fn a_database_that_cannot_be_reached_is_said_and_comes_back() {
     cut(url).await;
     fresh.bench.push_blob("team/app", 2, "key-2").await;
     fresh.bench.assert_sound().await;
+}
+
+/// A server from which another one has taken the store commits nothing any more, also what it had begun before.
+#[tokio::test]
+async fn a_server_without_the_store_changes_nothing() {
+    let fresh = Fresh::open().await;
+    let Some(url) = server(&fresh) else { return assert_eq!(fresh.bench.db.engine(), Engine::Sqlite) };
+    let (db, app, time) = (&fresh.bench.db, name("team/app"), Duration::from_secs(30));
+    let server_of = |holder: &str, session: &str| Server {
+        holder: holder.to_owned(),
+        session: session.to_owned(),
+        label: holder.to_owned(),
+    };
+    db.take_store(&server_of("a", "a1"), time, None).await.unwrap();
+    db.fence("a1");
+    let layer = fresh.bench.push_blob("team/app", 1, "key-1").await;
+    let other = open(url).await.unwrap();
+    let b = server_of("b", "b1");
+    let TakeStore::Held { until, .. } = other.take_store(&b, time, None).await.unwrap() else { panic!("taken") };
+    // A change that is under way holds the taker up.
+    let under_way = Lock::Store(Hold::Shared).key();
+    let holder = {
+        let url = url.clone();
+        let sql = format!("BEGIN; SELECT pg_advisory_xact_lock_shared({under_way}); SELECT pg_sleep(0.5); COMMIT");
+        tokio::spawn(async move { command(&url, &sql).await })
+    };
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let start = std::time::Instant::now();
+    assert_eq!(other.take_store(&b, time, Some(until)).await.unwrap(), TakeStore::Taken);
+    assert!(start.elapsed() > Duration::from_millis(200), "{:?}", start.elapsed());
+    holder.await.unwrap().unwrap();
+
+    let refused = db.push_manifest(&app, image("m", &[&layer]), vec![any("v")], &alice()).await;
+    assert!(matches!(refused, Err(Error::Unavailable { .. })), "{refused:?}");
+    assert!(db.touch_blob(&app, &layer).await.is_err());
+    assert!(!db.keep_store("a1", time).await.unwrap(), "it can tell why");
+    other.fence("b1");
+    assert!(other.manifest_by_tag(&app, &tag("v"), u64::MAX, None).await.unwrap().is_none());
+    other.push_manifest(&app, image("m", &[&layer]), vec![any("v")], &alice()).await.unwrap();
 }
 
 /// Ends every other session on the fresh database.

@@ -242,9 +242,7 @@ async fn check(
 
 /// Renames the file of a closed database; what belongs to it went into it when it was closed.
 fn set_aside(path: &Path) -> Result<PathBuf, Error> {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-migrated");
-    let aside = PathBuf::from(name);
+    let aside = free_name(path)?;
     std::fs::rename(path, &aside).map_err(|source| Error::io("rename", path, source))?;
     for suffix in ["-wal", "-shm"] {
         let mut name = path.as_os_str().to_owned();
@@ -257,9 +255,34 @@ fn set_aside(path: &Path) -> Result<PathBuf, Error> {
     Ok(aside)
 }
 
+/// A name beside the file that is not taken: what an earlier migration has set aside stays.
+fn free_name(path: &Path) -> Result<PathBuf, Error> {
+    let mut number = 1;
+    loop {
+        let mut name = path.as_os_str().to_owned();
+        name.push(if number == 1 { "-migrated".to_owned() } else { format!("-migrated-{number}") });
+        let name = PathBuf::from(name);
+        if !name.try_exists().map_err(|source| Error::io("look at", &name, source))? {
+            return Ok(name);
+        }
+        number += 1;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_set_aside_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = dir.path().join("meta.db");
+        for (content, name) in [("one", "meta.db-migrated"), ("two", "meta.db-migrated-2")] {
+            std::fs::write(&database, content).unwrap();
+            assert_eq!(set_aside(&database).unwrap(), dir.path().join(name));
+        }
+        assert_eq!(std::fs::read_to_string(dir.path().join("meta.db-migrated")).unwrap(), "one");
+    }
 
     #[test]
     fn places_of_rows() {
