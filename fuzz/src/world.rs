@@ -17,8 +17,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 use oci::Timestamp;
-use server::auth::{Auth, Hosts, Setup, TokenKey, TokenKeys};
+use server::auth::{Auth, Setup, TokenKey, TokenKeys};
 use server::config::{Environment, Flags};
+use server::serve::registry_settings;
 use server::state::{AppState, Listener, Peer, RequestId, RulesHandle};
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
@@ -173,29 +174,14 @@ impl Open {
         let blobs = folder.join("blobs");
         std::fs::create_dir_all(&blobs).unwrap();
         let store = blobs::Blobs::open_fs(&blobs).unwrap();
-        let settings = registry::Settings {
-            sparse_images: config.content.sparse_images,
-            manifest_limit: config.limits.manifest.as_usize(),
-            uploads_per_subject: config.limits.uploads_per_subject,
-            upload_idle: config.upload.idle,
-            gc_grace: config.gc.grace,
-            verify_reads: config.storage.verify_reads,
-        };
         let store_id = db.store_id().to_owned();
-        let registry = registry::Registry::new(db, store, settings, clock.clone(), random.clone());
+        let registry = registry::Registry::new(db, store, registry_settings(&config), clock.clone(), random.clone());
         let rules = RulesHandle::open(registry.db().clone()).await.unwrap();
+        // A wrong login is no reason to answer the next input differently.
         let setup = Setup {
-            registry: registry.clone(),
-            rules: rules.clone(),
-            hosts: Hosts::new(config.server.urls()),
-            proxies: config.server.plain_from.clone(),
-            scheme: config.auth.challenge,
-            token_lifetime: config.auth.token_lifetime,
-            // A wrong login is no reason to answer the next input differently.
             failed_logins: u32::MAX,
             backoff: std::time::Duration::ZERO,
-            clock: clock.clone(),
-            random: random.clone(),
+            ..Setup::new(&config, &registry, &rules, &clock, &random)
         };
         let auth = Auth::new(setup, TokenKeys::new(&store_id, TokenKey::new("k1", &[7; 32]), Vec::new()));
         let metrics = server::metrics::Metrics::new();

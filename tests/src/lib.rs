@@ -17,6 +17,7 @@ pub mod moments;
 pub mod proxy;
 pub mod report;
 mod stage;
+pub mod strace;
 mod tool;
 
 pub use buildkit::BuildKit;

@@ -128,6 +128,14 @@ impl Stage {
         Ok(path.display().to_string())
     }
 
+    /// A folder with that certificate, as `--cert-dir` of podman and its kin takes it.
+    pub fn certificates(&self) -> Result<String> {
+        let folder = self.path("certificates");
+        std::fs::create_dir_all(&folder)?;
+        std::fs::copy(self.authority()?, folder.join("ca.crt"))?;
+        Ok(folder.display().to_string())
+    }
+
     /// A client program at home in a folder of its own, named after who uses it.
     pub fn tool(&self, program: &str, who: &str) -> Result<Tool> {
         let home = self.path(&format!("home-{who}"));

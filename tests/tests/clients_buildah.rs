@@ -206,10 +206,7 @@ fn a_cancelled_push_leaves_nothing() -> Result<()> {
 fn trusts_an_own_authority_over_tls() -> Result<()> {
     let stage = Stage::tls()?;
     let rng = &mut Rng::announced("buildah");
-    let certificates = stage.path("certificates");
-    std::fs::create_dir_all(&certificates)?;
-    std::fs::copy(stage.authority()?, certificates.join("ca.crt"))?;
-    let certificates = certificates.display().to_string();
+    let certificates = stage.certificates()?;
     let alice = buildah(&stage, "alice")?;
     let host = stage.host();
     alice.fails(&["login", "-u", "alice", "-p", PASSWORD, &host])?.names_the_cause(&["certificate"])?;

@@ -363,10 +363,7 @@ fn podman_pulls_what_it_misses_of_zstd_chunked_layers() -> Result<()> {
 #[test]
 fn podman_pulls_what_it_misses_over_tls() -> Result<()> {
     let stage = Stage::tls()?;
-    let certificates = stage.path("certificates");
-    std::fs::create_dir_all(&certificates)?;
-    std::fs::copy(stage.authority()?, certificates.join("ca.crt"))?;
-    let certificates = certificates.display().to_string();
+    let certificates = stage.certificates()?;
     let skopeo = stage.tool("skopeo", "alice")?;
     skopeo.run(&["login", "--cert-dir", &certificates, "-u", "alice", "-p", PASSWORD, &stage.host()])?;
     let podman = podman(&stage, "bob")?;

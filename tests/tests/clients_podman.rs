@@ -156,10 +156,7 @@ fn refusals_name_their_cause() -> Result<()> {
 fn trusts_an_own_authority_over_tls() -> Result<()> {
     let stage = Stage::tls()?;
     let rng = &mut Rng::announced("podman");
-    let certificates = stage.path("certificates");
-    std::fs::create_dir_all(&certificates)?;
-    std::fs::copy(stage.authority()?, certificates.join("ca.crt"))?;
-    let certificates = certificates.display().to_string();
+    let certificates = stage.certificates()?;
     let alice = podman(&stage, "alice")?;
     let login = ["login", "-u", "alice", "-p", PASSWORD, &stage.host()];
     alice.fails(&login)?.names_the_cause(&["certificate"])?;

@@ -177,10 +177,7 @@ fn trusts_an_own_authority_over_tls() -> Result<()> {
     let rng = &mut Rng::announced("umoci");
     let umoci = stage.tool("umoci", "alice")?;
     let folder = made(&stage, &umoci, rng)?;
-    let certificates = stage.path("certificates");
-    std::fs::create_dir_all(&certificates)?;
-    std::fs::copy(stage.authority()?, certificates.join("ca.crt"))?;
-    let certificates = certificates.display().to_string();
+    let certificates = stage.certificates()?;
     let alice = skopeo(&stage, "alice", &["--cert-dir", &certificates])?;
     let (local, remote) = (format!("oci:{folder}:two"), format!("docker://{}", stage.at("team/tls:1")));
     alice.fails(&["copy", &local, &remote])?.names_the_cause(&["certificate"])?;

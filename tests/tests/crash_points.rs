@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use oci::{Algorithm, Hasher};
 use portcullis_tests::crash::{CONFIG, End, Traffic};
+use portcullis_tests::strace;
 use testkit::client::{location_of, with_digest};
 use testkit::http::Body;
 use testkit::image::Recipe;
@@ -29,25 +30,7 @@ const WRITING: [&str; 7] = [
 
 /// Kills the server when one of its threads is about to make its n-th of these system calls.
 fn kill_at(server: &Server, calls: &str, nth: u32) -> Result<Child> {
-    let trace = format!("trace={calls}");
-    let inject = format!("inject={calls}:signal=KILL:when={nth}");
-    let child = Command::new("strace")
-        .args(["-f", "-q", "-o", "/dev/null", "-e", &trace, "-e", &inject, "-p", &server.id().to_string()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("cannot start strace")?;
-    // strace says nothing when it has attached itself; the kernel does.
-    let status = format!("/proc/{}/status", server.id());
-    for _ in 0..500 {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        if text.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0")) {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    Ok(child)
+    strace::inject(server, calls, &format!("signal=KILL:when={nth}"))
 }
 
 // security: N-02, N-08

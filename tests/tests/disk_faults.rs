@@ -2,12 +2,12 @@
 //! that everything goes on when the disk does.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Child;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use portcullis_tests::disk_scene::{DiskScene, KEPT, answers, go_on, push, system};
-use portcullis_tests::{CHANGING, Fault, FaultDisk};
+use portcullis_tests::{CHANGING, Fault, FaultDisk, strace};
 use rustix::io::Errno;
 use testkit::http::Body;
 use testkit::image::Recipe;
@@ -311,23 +311,7 @@ struct Injected(Child);
 
 impl Injected {
     fn new(server: &Server, calls: &str, error: &str, nth: u32) -> Result<Self> {
-        let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:error={error}:when={nth}"));
-        let child = Command::new("strace")
-            .args(["-f", "-q", "-o", "/dev/null", "-e", &trace, "-e", &inject, "-p", &server.id().to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("cannot start strace")?;
-        let (status, start) = (format!("/proc/{}/status", server.id()), Instant::now());
-        while start.elapsed() < Duration::from_secs(2) {
-            let text = std::fs::read_to_string(&status).unwrap_or_default();
-            if text.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0")) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        Ok(Self(child))
+        Ok(Self(strace::inject(server, calls, &format!("error={error}:when={nth}"))?))
     }
 }
 

@@ -16,7 +16,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::auth::{Auth, Hosts, Setup, TokenKey, TokenKeys};
+use crate::auth::{Auth, Setup, TokenKey, TokenKeys};
 use crate::bootstrap::{FirstPassword, announce, first_user};
 use crate::clock::{system_clock, system_random};
 use crate::config::Config;
@@ -402,7 +402,7 @@ pub(crate) async fn open_registry(
 }
 
 /// The settings of the operations.
-pub(crate) fn registry_settings(config: &Config) -> Settings {
+pub fn registry_settings(config: &Config) -> Settings {
     Settings {
         sparse_images: config.content.sparse_images,
         manifest_limit: config.limits.manifest.as_usize(),
@@ -438,19 +438,7 @@ async fn build(
     let metrics = Metrics::new();
     metrics.watch_writer(db.clone());
     metrics.read_only(config.is_read_only());
-    let setup = Setup {
-        registry: registry.clone(),
-        rules: rules.clone(),
-        hosts: Hosts::new(config.server.urls()),
-        proxies: config.server.plain_from.clone(),
-        scheme: config.auth.challenge,
-        token_lifetime: config.auth.token_lifetime,
-        failed_logins: config.limits.failed_logins,
-        backoff: config.auth.backoff,
-        clock: clock.clone(),
-        random: random.clone(),
-    };
-    let auth = Auth::new(setup, keys);
+    let auth = Auth::new(Setup::new(&config, &registry, &rules, clock, random), keys);
     let (config, trouble) = (Arc::new(config), Trouble::default());
     Ok((AppState { registry, auth, rules, config, metrics, trouble, clock: clock.clone() }, lease))
 }

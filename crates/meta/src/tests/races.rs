@@ -57,6 +57,16 @@ async fn fifty_pushes_of_one_blob() {
     fresh.bench.assert_sound().await;
 }
 
+/// Collects links and blobs, beside what the test does.
+fn collect(db: &crate::Db, round: u64, cutoff: oci::Timestamp) -> tokio::task::JoinHandle<()> {
+    let db = db.clone();
+    tokio::spawn(async move {
+        stagger(round).await;
+        db.gc_links(cutoff, 10, &Actor::system("gc")).await.unwrap();
+        db.gc_blobs(cutoff, 10, &Actor::system("gc")).await.unwrap();
+    })
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_push_of_a_blob_races_with_its_collection() {
     let fresh = Fresh::open().await;
@@ -64,12 +74,7 @@ async fn a_push_of_a_blob_races_with_its_collection() {
     for round in 0..ROUNDS {
         fresh.bench.push_blob("team/old", round, &format!("old-{round}")).await;
         let cutoff = old_grace(&fresh);
-        let gc = db.clone();
-        let collecting = tokio::spawn(async move {
-            stagger(round).await;
-            gc.gc_links(cutoff, 10, &Actor::system("gc")).await.unwrap();
-            gc.gc_blobs(cutoff, 10, &Actor::system("gc")).await.unwrap();
-        });
+        let collecting = collect(db, round, cutoff);
         stagger(round + 1).await;
         let app = name("team/new");
         let pushed = db.finish_upload(&app, None, blob(round, &format!("new-{round}")), &alice()).await.unwrap();
@@ -91,12 +96,7 @@ async fn a_mount_races_with_collection() {
     for round in 0..ROUNDS {
         let layer = fresh.bench.push_blob("team/old", round, &format!("key-{round}")).await;
         let cutoff = old_grace(&fresh);
-        let gc = db.clone();
-        let collecting = tokio::spawn(async move {
-            stagger(round).await;
-            gc.gc_links(cutoff, 10, &Actor::system("gc")).await.unwrap();
-            gc.gc_blobs(cutoff, 10, &Actor::system("gc")).await.unwrap();
-        });
+        let collecting = collect(db, round, cutoff);
         stagger(round + 1).await;
         let (target, source) = (name("team/new"), name("team/old"));
         let mounted = db.mount_blob(&target, &source, &layer, false, &alice()).await.unwrap();

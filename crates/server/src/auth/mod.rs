@@ -33,6 +33,7 @@ pub use password::HashError;
 pub use session::AdminSession;
 pub use token::{TokenKey, TokenKeys};
 
+use crate::config::Config;
 use crate::state::{Note, RulesHandle};
 use backoff::Backoff;
 use basic::Stored;
@@ -82,6 +83,24 @@ pub struct Setup {
     pub clock: Clock,
     /// Where ids and salts come from.
     pub random: Random,
+}
+
+impl Setup {
+    /// What the configuration says.
+    pub fn new(config: &Config, registry: &Registry, rules: &RulesHandle, clock: &Clock, random: &Random) -> Self {
+        Self {
+            registry: registry.clone(),
+            rules: rules.clone(),
+            hosts: Hosts::new(config.server.urls()),
+            proxies: config.server.plain_from.clone(),
+            scheme: config.auth.challenge,
+            token_lifetime: config.auth.token_lifetime,
+            failed_logins: config.limits.failed_logins,
+            backoff: config.auth.backoff,
+            clock: clock.clone(),
+            random: random.clone(),
+        }
+    }
 }
 
 /// Why nobody could be identified.

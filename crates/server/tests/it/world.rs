@@ -11,8 +11,9 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use oci::{Algorithm, Hasher, Timestamp};
 use serde_json::{Value, json};
-use server::auth::{Auth, Hosts, Setup, TokenKey, TokenKeys};
+use server::auth::{Auth, Setup, TokenKey, TokenKeys};
 use server::config::{Config, Environment, Flags, Mode};
+use server::serve::registry_settings;
 use server::state::{AppState, Listener, Peer, RequestId, RulesHandle};
 use testdb::{Database, Engine, engine};
 use tower::ServiceExt;
@@ -85,29 +86,10 @@ impl World {
         let db = open_database(folder.path(), database.as_ref(), clock.clone(), random.clone()).await;
         std::fs::create_dir(folder.path().join("blobs")).unwrap();
         let store = blobs::Blobs::open_fs(&folder.path().join("blobs")).unwrap();
-        let settings = registry::Settings {
-            sparse_images: config.content.sparse_images,
-            manifest_limit: config.limits.manifest.as_usize(),
-            uploads_per_subject: config.limits.uploads_per_subject,
-            upload_idle: config.upload.idle,
-            gc_grace: config.gc.grace,
-            verify_reads: config.storage.verify_reads,
-        };
         let store_id = db.store_id().to_owned();
-        let registry = registry::Registry::new(db, store, settings, clock.clone(), random.clone());
+        let registry = registry::Registry::new(db, store, registry_settings(&config), clock.clone(), random.clone());
         let rules = RulesHandle::open(registry.db().clone()).await.unwrap();
-        let setup = Setup {
-            registry: registry.clone(),
-            rules: rules.clone(),
-            hosts: Hosts::new(config.server.urls()),
-            proxies: config.server.plain_from.clone(),
-            scheme: config.auth.challenge,
-            token_lifetime: config.auth.token_lifetime,
-            failed_logins: config.limits.failed_logins,
-            backoff: config.auth.backoff,
-            clock: clock.clone(),
-            random,
-        };
+        let setup = Setup::new(&config, &registry, &rules, &clock, &random);
         let auth = Auth::new(setup, TokenKeys::new(&store_id, TokenKey::new("k1", &[7; 32]), Vec::new()));
         let metrics = server::metrics::Metrics::new();
         let (config, trouble) = (Arc::new(config), server::trouble::Trouble::default());
