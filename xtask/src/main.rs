@@ -28,7 +28,7 @@ cargo xtask test            build and run every test; root on Debian 12, install
 cargo xtask test --quick    format, lints, style, library and router tests; installs nothing
 cargo xtask test --only P   one part, with what it needs; may be repeated
 cargo xtask parts           list the parts
-cargo xtask verify          what is too long for each run; writes docs/verify.md
+cargo xtask verify [NAME…]  what is too long for each run, or a part of it; writes docs/verify.md
 cargo xtask mutation        only that part of it: is each authorization call needed?
 cargo xtask fuzz            every fuzz target for an hour; --seconds N, --target T; writes docs/fuzz.md
 cargo xtask image           the static binary, and target/image for `docker build`
@@ -53,7 +53,7 @@ fn run(arguments: &[&str]) -> Result<bool> {
     let root = root()?;
     match arguments {
         ["test", rest @ ..] => part::test(&root, &part::Selection::parse(rest)?),
-        ["verify"] => verify::run_all(&root),
+        ["verify", names @ ..] => verify::run_all(&root, names),
         ["mutation"] => Ok(mutation::run(&root)?.iter().all(|mutant| mutant.verdict == mutation::Verdict::Caught)),
         ["fuzz", rest @ ..] => fuzz::run_all(&root, &fuzz::Options::parse(rest)?),
         ["image"] => image::prepare_and_tell(&root),
