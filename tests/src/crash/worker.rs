@@ -316,6 +316,9 @@ impl Worker {
         }
         let target = with_digest(&cut.location, &cut.digest);
         let response = shared.flying(|| self.client.send(&name, "PUT", &target, &[], Body::Bytes(b"")))?;
+        if response.status == 404 && cut.may_be_lost(shared) {
+            return Ok(());
+        }
         expect(shared, &response, &[201])?;
         acknowledged(repository, &cut.digest)
     }
