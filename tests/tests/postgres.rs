@@ -333,6 +333,29 @@ fn a_data_directory_belongs_to_its_database() -> Result<()> {
     first.assert_clean()
 }
 
+/// A server from which another one has taken the store acknowledges nothing from that moment on, and ends.
+#[test]
+fn a_server_that_lost_the_store_refuses_and_ends() -> Result<()> {
+    let postgres = postgres()?;
+    let mut server = server(postgres.url(DATABASE), "[server]\ndrain_timeout = \"60s\"\n")?;
+    let mut admin = server.admin();
+    let image = Recipe::new().layers(&mut Rng::announced("lost store"), 1, 1000)?.image();
+    admin.push_image("team/app", &image, "before")?;
+    postgres.run(DATABASE, "UPDATE store SET served_by = 'another', served_session = 'another' WHERE id = 1")?;
+    // Its next sign of life is due within five seconds; until then it may still answer, but not with 201.
+    let began = Instant::now();
+    if let Ok(response) = admin.put_manifest("team/app", "after", image.media_type, &image.manifest.bytes) {
+        ensure!(response.status == 503, "{response:?}");
+    }
+    while server.is_running() {
+        ensure!(began.elapsed() < Duration::from_secs(20), "it goes on: {}", server.log_tail());
+        thread::sleep(Duration::from_millis(100));
+    }
+    let tags = postgres.run(DATABASE, "SELECT COUNT(*) FROM tag WHERE name = 'after'")?;
+    ensure!(tags.trim() == "0", "the tag is there");
+    Ok(())
+}
+
 mod migration {
     use std::collections::BTreeMap;
     use std::process::Stdio;

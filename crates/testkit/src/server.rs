@@ -212,6 +212,11 @@ impl Server {
         self.child.as_ref().map_or(0, Child::id)
     }
 
+    /// Whether its process is there still.
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
     /// A client of the main listener.
     pub fn client(&self, login: Login) -> Client {
         Client::new(self.address, login)
