@@ -100,8 +100,7 @@ const PARTS: &[Part] = &[
     Part {
         engines: Engines::Postgres,
         ..part("pgbouncer", "the suite of meta and the permission matrix by way of pgbouncer", Need::Database, |s| {
-            // Plans and the times of long lists are the same by any way. The rest of the router is run this way by
-            // `cargo xtask verify`.
+            // Plans are the same by any way. Long lists and the rest of the router are run this way by `cargo xtask verify`.
             let without = [
                 "--skip",
                 "tests::postgres_plans::",

@@ -56,10 +56,10 @@ const CHECKS: [Check; 7] = [
         (format!("{replays} losses of power between any two writes"), done)
     }),
     ("pgbouncer", |work, _| {
-        (
-            "the whole router by way of pgbouncer".to_owned(),
-            with_rows(&work.pooled, &["-p", "server", "--test", "it"], &[]),
-        )
+        let rows = with_rows(&work.pooled, &["-p", "meta", "--lib"], &["--skip", "tests::postgres_plans::"]);
+        let both =
+            rows.and_then(|rows| Ok(rows.plus(with_rows(&work.pooled, &["-p", "server", "--test", "it"], &[])?)));
+        ("the whole suite of meta and the whole router by way of pgbouncer".to_owned(), both)
     }),
     ("mutation", |work, mutants| {
         ("every authorization call, replaced by one that allows everything".to_owned(), mutate(work.root, mutants))

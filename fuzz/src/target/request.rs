@@ -35,14 +35,13 @@ pub fn run(data: &[u8]) {
     let body = input.rest();
     let Ok(request) = request.body(Body::from(body.to_vec())) else { return };
     let path = request.uri().path().to_owned();
-    let mounts = request.uri().query().is_some_and(|query| query.contains("mount="));
+    let mounted = mounted(&method, request.uri().query().unwrap_or_default());
     World::with(|world, _| {
         let answer = world.ask(request);
         answer.check(method == Method::HEAD);
         judge(&answer, &path, who > 0);
         if answer.status == 201 {
-            // A mounted blob has the bytes of the repository that it came from.
-            stored(world, answer.header("location"), (!mounts).then_some(body));
+            stored(world, answer.header("location"), body, mounted.as_deref());
         }
     });
 }
@@ -65,16 +64,24 @@ fn judge(answer: &Answer, path: &str, known: bool) {
     }
 }
 
-/// What was accepted is there under the digest that was told; byte for byte, where it was in the request.
-fn stored(world: &World, location: &str, body: Option<&[u8]>) {
+/// The digest of the blob that a request wants to have mounted: its bytes are in another repository, not in the request.
+fn mounted(method: &Method, query: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    let mount = pairs.find(|(key, _)| key == "mount").filter(|_| method == Method::POST);
+    mount.map(|(_, digest)| digest.into_owned())
+}
+
+/// What was accepted is there, byte for byte, under the digest that was told: the body, or the blob that was to be mounted.
+fn stored(world: &World, location: &str, body: &[u8], mounted: Option<&str>) {
     let request = Request::builder().uri(location).header("host", HOST).header("authorization", basic());
     let answer = world.ask(request.body(Body::empty()).unwrap());
     answer.check(false);
     assert_eq!(answer.status, 200, "{location} {answer:?}");
-    if let Some(body) = body {
-        assert_eq!(answer.body, body);
-    }
     let digest = location.rsplit('/').next().unwrap();
+    match mounted {
+        Some(mounted) => assert_eq!(digest, mounted),
+        None => assert_eq!(answer.body, body),
+    }
     assert_eq!(answer.header("docker-content-digest"), digest);
     assert!(crate::oracle::manifest::is_digest_of(digest, &answer.body));
     assert!(world.findings().is_empty(), "{:?}", world.findings());
